@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Case riemannian_adam: one step, with the same Euclidean gradient every time.
+
+#include <memory>
+
+#include <stiefelx/host/batch.hpp>
+#include <stiefelx/host/context.hpp>
+#include <stiefelx/host/factor.hpp>
+#include <stiefelx/host/multiply.hpp>
+#include <stiefelx/host/verbs.hpp>
+#include <stiefelx/manifold/stiefel.hpp>
+#include <stiefelx/manifold/stiefel_retraction.hpp>
+#include <stiefelx/manifold/stiefel_transport.hpp>
+#include <stiefelx/optim/riemannian_adam.hpp>
+
+#include "bench/support/cases.hpp"
+#include "bench/support/matrices.hpp"
+#include "bench/support/suite.hpp"
+#include "bench/support/version.hpp"
+
+namespace {
+
+using bench::matrix;
+using bench::tall;
+using bench::timed_call;
+
+template <class Scalar>
+struct state {
+  using optimizer_type =
+      decltype(stiefelx::riemannian_adam(std::declval<stiefelx::host::context&>(),
+                                         stiefelx::stiefel{}, std::declval<matrix<Scalar>&>()));
+
+  state(tall shape, int threads)
+      : ctx({.threads = threads}),
+        x(bench::stiefel_point<Scalar>(shape).x),
+        g(bench::normal_matrix<Scalar>(shape.n, shape.p, 3)),
+        optimizer(ctx, stiefelx::stiefel{shape.n, shape.p}, x) {}
+
+  stiefelx::host::context ctx;
+  matrix<Scalar> x, g;
+  optimizer_type optimizer;
+};
+
+template <class Scalar>
+timed_call make_step(tall shape, int threads) {
+  auto const s = std::make_shared<state<Scalar>>(shape, threads);
+  return {[s] { s->optimizer.step(s->ctx, s->x, s->g); },
+          [s] { return bench::orthonormality_fault<Scalar>(s->x); }};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  bench::suite cases(argc, argv, bench::library_version());
+  bench::add_tall(cases, bench::cases::riemannian_adam, "stiefelx",
+                  [threads = cases.threads()]<class S>(tall shape) {
+                    return make_step<S>(shape, threads);
+                  });
+  return cases.run();
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Cases householder_qr and cholesky_qr, each with its default options.
+
+#include <memory>
+#include <string>
+
+#include <stiefelx/core/status.hpp>
+#include <stiefelx/orth/cholesky_qr.hpp>
+#include <stiefelx/orth/householder_qr.hpp>
+#include <stiefelx/host/context.hpp>
+#include <stiefelx/host/batch.hpp>
+#include <stiefelx/host/factor.hpp>
+#include <stiefelx/host/multiply.hpp>
+#include <stiefelx/host/verbs.hpp>
+
+#include "bench/support/cases.hpp"
+#include "bench/support/matrices.hpp"
+#include "bench/support/suite.hpp"
+#include "bench/support/version.hpp"
+
+namespace {
+
+using bench::matrix;
+using bench::tall;
+using bench::timed_call;
+using stiefelx::host::context;
+
+// factorize(ctx, a, q, r)
+template <class Scalar, class Factorize>
+timed_call make_qr(tall shape, int threads, Factorize factorize) {
+  struct state {
+    context ctx;
+    matrix<Scalar> a, q, r;
+  };
+  std::shared_ptr<state> const s(new state{context({.threads = threads}),
+                                           bench::normal_matrix<Scalar>(shape.n, shape.p, 1),
+                                           matrix<Scalar>(shape.n, shape.p),
+                                           matrix<Scalar>(shape.p, shape.p)});
+  return {[s, factorize] { factorize(s->ctx, s->a, s->q, s->r); },
+          [s] {
+            std::string const fault = bench::orthonormality_fault<Scalar>(s->q);
+            return fault.empty() ? bench::difference_fault<Scalar>(s->q * s->r, s->a, 1e-4) : fault;
+          }};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  bench::suite cases(argc, argv, bench::library_version());
+  int const threads = cases.threads();
+  bench::add_tall(cases, bench::cases::householder_qr, "stiefelx", [threads]<class S>(tall shape) {
+    return make_qr<S>(shape, threads, [](auto& ctx, auto const& a, auto& q, auto& r) {
+      stiefelx::householder_qr(ctx, a, q, r, stiefelx::no_status{});
+    });
+  });
+  bench::add_tall(cases, bench::cases::cholesky_qr, "stiefelx", [threads]<class S>(tall shape) {
+    return make_qr<S>(shape, threads, [](auto& ctx, auto const& a, auto& q, auto& r) {
+      stiefelx::cholesky_qr(ctx, a, q, r, stiefelx::no_status{});
+    });
+  });
+  return cases.run();
+}

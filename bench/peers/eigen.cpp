@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The peer eigen: what a user of Eigen alone writes. One thread.
+
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include <Eigen/Cholesky>
+#include <Eigen/Core>
+#include <Eigen/QR>
+#include <Eigen/SVD>
+
+#include "bench/support/cases.hpp"
+#include "bench/support/matrices.hpp"
+#include "bench/support/suite.hpp"
+#include "bench/support/version.hpp"
+
+namespace {
+
+using bench::matrix;
+using bench::tall;
+using bench::timed_call;
+
+template <class Scalar>
+timed_call make_gemm(tall shape) {
+  struct state {
+    matrix<Scalar> a, b, c;
+  };
+  std::shared_ptr<state> const s(new state{bench::normal_matrix<Scalar>(shape.n, shape.p, 1),
+                                           bench::normal_matrix<Scalar>(shape.p, shape.p, 2),
+                                           matrix<Scalar>(shape.n, shape.p)});
+  return {[s] { s->c.noalias() = s->a * s->b; }, {}};
+}
+
+template <class Scalar>
+timed_call make_gram(tall shape) {
+  struct state {
+    matrix<Scalar> a, g;
+  };
+  std::shared_ptr<state> const s(new state{bench::normal_matrix<Scalar>(shape.n, shape.p, 1),
+                                           matrix<Scalar>(shape.p, shape.p)});
+  return {[s] { s->g.noalias() = s->a.transpose() * s->a; }, {}};
+}
+
+// The thin factors of a in q and r, with a positive diagonal of r.
+template <class Scalar>
+void factor(Eigen::HouseholderQR<matrix<Scalar>>& qr, matrix<Scalar> const& a, matrix<Scalar>& q,
+            matrix<Scalar>& r) {
+  Eigen::Index const p = a.cols();
+  qr.compute(a);
+  q.setIdentity();
+  q.applyOnTheLeft(qr.householderQ());
+  r = qr.matrixQR().topRows(p).template triangularView<Eigen::Upper>();
+  for (Eigen::Index j = 0; j < p; ++j) {
+    if (r(j, j) >= 0) continue;
+    q.col(j) = -q.col(j);
+    r.row(j) = -r.row(j);
+  }
+}
+
+template <class Scalar>
+timed_call make_retract_qr(tall shape) {
+  struct state {
+    bench::point_and_tangent<Scalar> at;
+    matrix<Scalar> sum, y, r;
+    Eigen::HouseholderQR<matrix<Scalar>> qr;
+  };
+  std::shared_ptr<state> const s(new state{bench::stiefel_point<Scalar>(shape),
+                                           matrix<Scalar>(shape.n, shape.p),
+                                           matrix<Scalar>(shape.n, shape.p),
+                                           matrix<Scalar>(shape.p, shape.p),
+                                           Eigen::HouseholderQR<matrix<Scalar>>(shape.n, shape.p)});
+  return {[s] {
+            s->sum = s->at.x + s->at.v;
+            factor(s->qr, s->sum, s->y, s->r);
+          },
+          [s] { return bench::orthonormality_fault<Scalar>(s->y); }};
+}
+
+template <class Scalar>
+timed_call make_retract_polar(tall shape) {
+  struct state {
+    bench::point_and_tangent<Scalar> at;
+    matrix<Scalar> sum, y;
+    Eigen::BDCSVD<matrix<Scalar>> svd;
+  };
+  std::shared_ptr<state> const s(
+      new state{bench::stiefel_point<Scalar>(shape), matrix<Scalar>(shape.n, shape.p),
+                matrix<Scalar>(shape.n, shape.p), Eigen::BDCSVD<matrix<Scalar>>()});
+  return {[s] {
+            s->sum = s->at.x + s->at.v;
+            s->svd.compute(s->sum, Eigen::ComputeThinU | Eigen::ComputeThinV);
+            s->y.noalias() = s->svd.matrixU() * s->svd.matrixV().transpose();
+          },
+          [s] { return bench::orthonormality_fault<Scalar>(s->y); }};
+}
+
+template <class Scalar>
+timed_call make_householder_qr(tall shape) {
+  struct state {
+    matrix<Scalar> a, q, r;
+    Eigen::HouseholderQR<matrix<Scalar>> qr;
+  };
+  std::shared_ptr<state> const s(new state{bench::normal_matrix<Scalar>(shape.n, shape.p, 1),
+                                           matrix<Scalar>(shape.n, shape.p),
+                                           matrix<Scalar>(shape.p, shape.p),
+                                           Eigen::HouseholderQR<matrix<Scalar>>(shape.n, shape.p)});
+  return {[s] { factor(s->qr, s->a, s->q, s->r); },
+          [s] { return bench::orthonormality_fault<Scalar>(s->q); }};
+}
+
+template <class Scalar>
+timed_call make_cholesky_qr(tall shape) {
+  struct state {
+    matrix<Scalar> a, q, r;
+    Eigen::LLT<matrix<Scalar>> factor;
+  };
+  std::shared_ptr<state> const s(new state{bench::normal_matrix<Scalar>(shape.n, shape.p, 1),
+                                           matrix<Scalar>(shape.n, shape.p),
+                                           matrix<Scalar>(shape.p, shape.p),
+                                           Eigen::LLT<matrix<Scalar>>(shape.p)});
+  return {[s] {
+            s->r.noalias() = s->a.transpose() * s->a;
+            s->factor.compute(s->r);
+            s->q = s->a;
+            s->factor.matrixU().template solveInPlace<Eigen::OnTheRight>(s->q);
+            s->r = s->factor.matrixU();
+          },
+          [s] { return bench::orthonormality_fault<Scalar>(s->q); }};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  bench::suite cases(argc, argv, bench::eigen_version());
+  if (cases.threads() != 1) {
+    std::cerr << "skipped eigen, because its peer runs on one thread, not on " << cases.threads()
+              << "\n";
+    return 0;
+  }
+  namespace all = bench::cases;
+  bench::add_tall(cases, all::gemm, "eigen", []<class S>(tall t) { return make_gemm<S>(t); });
+  bench::add_tall(cases, all::gram, "eigen", []<class S>(tall t) { return make_gram<S>(t); });
+  bench::add_tall(cases, all::retract_qr, "eigen",
+                  []<class S>(tall t) { return make_retract_qr<S>(t); });
+  bench::add_tall(cases, all::retract_polar, "eigen",
+                  []<class S>(tall t) { return make_retract_polar<S>(t); });
+  bench::add_tall(cases, all::householder_qr, "eigen",
+                  []<class S>(tall t) { return make_householder_qr<S>(t); });
+  bench::add_tall(cases, all::cholesky_qr, "eigen",
+                  []<class S>(tall t) { return make_cholesky_qr<S>(t); });
+  return cases.run();
+}

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""The peer torch-eager: Python loops over torch operations, as published layers are written."""
+import sys
+
+import moe_layer
+import peer
+
+
+def gram_schmidt(torch, shape, dtype):
+    outputs = torch.randn(shape["T"], shape["k"], shape["d"], dtype=dtype)
+    state = {}
+
+    @torch.no_grad()
+    def call():
+        done = []
+        for place in range(shape["k"]):
+            v = outputs[:, place]
+            for q in done:
+                v = v - (v * q).sum(-1, keepdim=True) * q
+            done.append(v / v.norm(dim=-1, keepdim=True))
+        state["q"] = torch.stack(done, 1)
+    return call, lambda: peer.orthonormality_fault(torch, state["q"].transpose(1, 2))
+
+
+def moe_lora(torch, shape, dtype):
+    layer = moe_layer.Layer(torch, shape, dtype)
+
+    def fault():
+        with torch.no_grad():
+            a, b = layer.expert_loop(), layer.rank_gated()
+        error = float((a - b).norm() / b.norm())
+        return "" if error < 1e-4 else "two forms of the layer differ by %.1e" % error
+    return lambda: layer.step(layer.expert_loop), fault
+
+
+def omoe(torch, shape, dtype):
+    layer = moe_layer.Layer(torch, shape, dtype)
+
+    def fault():
+        first, second = layer.residuals[0].detach(), layer.residuals[1].detach()
+        cosines = torch.nn.functional.cosine_similarity(first, second).abs()
+        largest = float(cosines.max())
+        return "" if largest < 1e-3 else "residuals have a cosine of %.1e" % largest
+    return lambda: layer.step(layer.orthogonal_loop), fault
+
+
+SETUPS = {
+    "gram_schmidt": gram_schmidt,
+    "moe_lora_forward_backward": moe_lora,
+    "omoe_forward_backward": omoe,
+}
+
+if __name__ == "__main__":
+    sys.exit(peer.run("torch-eager", SETUPS,
+                      lambda torch: "torch %s, %s" % (torch.__version__,
+                                                      peer.blas_version(torch))))

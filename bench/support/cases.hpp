@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "bench/support/suite.hpp"
+
+/// \file
+/// \brief Every case: its name, its shapes, and the work that it cannot avoid.
+///
+/// Ours and the peers take both from here, so a row of one divides by a row of the other. Counts
+/// keep the terms that grow with n, with T or with d; work on p x p and k x k matrices is left out,
+/// because it depends on the method. Sizes in bytes are those of what a caller hands over and gets
+/// back, each array once.
+
+namespace bench {
+
+/// Rows and columns of a tall matrix, n >= p.
+struct tall {
+  std::ptrdiff_t n;
+  std::ptrdiff_t p;
+};
+
+/// A case over n x p matrices.
+struct tall_case {
+  char const* name;
+  std::vector<tall> shapes;
+  double (*flops)(double n, double p);
+  double (*entries)(double n, double p);  ///< read or written
+};
+
+namespace cases {
+
+/// Shapes of products and retractions.
+inline std::vector<tall> const every_shape{{64, 16}, {512, 64}, {4096, 64}, {4096, 512}};
+/// Those where work on p x p matrices does not dominate.
+inline std::vector<tall> const narrow_shapes{{64, 16}, {512, 64}, {4096, 64}};
+/// Shapes of the factorizations.
+inline std::vector<tall> const factor_shapes{{512, 64}, {4096, 64}};
+
+/// C = A B with A n x p, B p x p. A and B are read, C is written.
+inline tall_case const gemm{"gemm", every_shape,
+                            [](double n, double p) { return 2 * n * p * p; },
+                            [](double n, double p) { return 2 * n * p + p * p; }};
+
+/// G = A^T A with A n x p: half of a product, because G is symmetric.
+inline tall_case const gram{"gram", every_shape, [](double n, double p) { return n * p * p; },
+                            [](double n, double p) { return n * p + p * p; }};
+
+/// Y = qf(X + V): the Gram matrix n p^2 and the triangular solve n p^2. X, V read, Y written.
+inline tall_case const retract_qr{"retract_qr", every_shape,
+                                  [](double n, double p) { return 2 * n * p * p; },
+                                  [](double n, double p) { return 3 * n * p; }};
+
+/// Y = (X + V) ((X + V)^T (X + V))^(-1/2): the Gram matrix n p^2, one product 2 n p^2.
+inline tall_case const retract_polar{"retract_polar", every_shape,
+                                     [](double n, double p) { return 3 * n * p * p; },
+                                     [](double n, double p) { return 3 * n * p; }};
+
+/// Y = (I - W/2)^-1 (I + W/2) X with W of rank 2p: X^T V 2 n p^2, V^T V n p^2, and X and V each
+/// times a p x p matrix 4 n p^2.
+inline tall_case const retract_cayley{"retract_cayley", narrow_shapes,
+                                      [](double n, double p) { return 7 * n * p * p; },
+                                      [](double n, double p) { return 3 * n * p; }};
+
+/// A = Q R by reflectors: LAPACK's own count, 2 n p^2 - 2/3 p^3 for R and as much for Q.
+inline tall_case const householder_qr{
+    "householder_qr", factor_shapes,
+    [](double n, double p) { return 4 * n * p * p - 4 * p * p * p / 3; },
+    [](double n, double p) { return 2 * n * p + p * p; }};
+
+/// A = Q R through the Gram matrix, one pass: n p^2 for it and n p^2 for the triangular solve.
+inline tall_case const cholesky_qr{"cholesky_qr", factor_shapes,
+                                   [](double n, double p) { return 2 * n * p * p; },
+                                   [](double n, double p) { return 2 * n * p + p * p; }};
+
+/// A step from the Euclidean gradient g: two products to project it, two to project the moment at
+/// the new point, 2 n p^2 each, and the retraction. X, g, m read, X, m written.
+inline tall_case const riemannian_adam{"riemannian_adam", {{4096, 64}},
+                                       [](double n, double p) { return 10 * n * p * p; },
+                                       [](double n, double p) { return 5 * n * p; }};
+
+/// Gram-Schmidt over the k outputs of d entries that each of T tokens has: k (k+1)/2 inner
+/// products and as many updates. Outputs read, orthogonalized ones written.
+struct expert_gram_schmidt {
+  static constexpr std::ptrdiff_t tokens = 4096, experts = 4, width = 1024;
+  static constexpr char const* name = "gram_schmidt";
+  static constexpr char const* shape = "T=4096,k=4,d=1024";
+  static work cost(double scalar_bytes) {
+    double const t = tokens, k = experts, d = width;
+    return {2 * k * (k + 1) * t * d, 2 * t * k * d * scalar_bytes};
+  }
+};
+
+/// \brief A whole layer, forward and backward: y = W x + sum over the chosen experts.
+///
+/// Frozen product and its product for dx: 2 T d^2 each. Adapters: T k r (d + d) multiply-adds
+/// forward and twice that backward. Router: T d E multiply-adds forward and twice that backward.
+/// With orthogonalization also C = B^T B, symmetric, (E r)^2 d. Read: x, W, dy, A, B, router;
+/// written: y, dx and the gradients of A, B and the router.
+struct moe_lora_layer {
+  static constexpr std::ptrdiff_t tokens = 2048, width = 1024, experts = 8, chosen = 2, rank = 16;
+  static constexpr char const* plain_name = "moe_lora_forward_backward";
+  static constexpr char const* orthogonal_name = "omoe_forward_backward";
+  static constexpr char const* shape = "T=2048,d=1024,E=8,k=2,r=16";
+  static work cost(bool orthogonal, double scalar_bytes) {
+    double const t = tokens, d = width, e = experts, k = chosen, r = rank;
+    double const flops = 4 * t * d * d + 12 * t * k * r * d + 6 * t * d * e;
+    double const entries = 4 * t * d + d * d + 2 * (2 * e * r * d) + 2 * d * e;
+    return {flops + (orthogonal ? e * r * e * r * d : 0), entries * scalar_bytes};
+  }
+};
+
+}  // namespace cases
+
+/// The name of a scalar type in a row.
+template <class Scalar>
+constexpr char const* scalar_name = std::is_same_v<Scalar, float> ? "float" : "double";
+
+/// \brief Adds a case over tall matrices for float and double.
+/// \param[in,out] to              the program's cases
+/// \param[in]     what            name, shapes and work
+/// \param[in]     implementation  who does it
+/// \param[in]     make            `make.operator()<Scalar>(shape)` gives a timed_call
+template <class Make>
+void add_tall(suite& to, tall_case const& what, std::string const& implementation,
+              Make const& make) {
+  auto const add_scalar = [&]<class Scalar>(Scalar) {
+    for (tall const shape : what.shapes) {
+      auto const n = static_cast<double>(shape.n), p = static_cast<double>(shape.p);
+      to.add({what.name, "n=" + std::to_string(shape.n) + ",p=" + std::to_string(shape.p),
+              scalar_name<Scalar>, implementation},
+             {what.flops(n, p), what.entries(n, p) * sizeof(Scalar)},
+             [make, shape] { return make.template operator()<Scalar>(shape); });
+    }
+  };
+  add_scalar(float{});
+  add_scalar(double{});
+}
+
+}  // namespace bench

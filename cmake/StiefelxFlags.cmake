@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#
+# Compile options of our own targets. They are target options: nothing global is set, and nobody
+# who uses stiefelx::stiefelx sees them.
+include(CheckCXXCompilerFlag)
+
+set(STIEFELX_SANITIZE "" CACHE STRING "Sanitizers of the tests: empty, address or thread")
+set_property(CACHE STIEFELX_SANITIZE PROPERTY STRINGS "" address thread)
+
+set(STIEFELX_WARNINGS
+  -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wsign-conversion)
+
+# Warnings are errors where the tests are built, by the compilers that the project is kept clean
+# with: other versions may warn about sound code. So may sanitizers, whose instrumentation makes
+# GCC warn; the plain build compiles the same files.
+add_library(stiefelx_warnings INTERFACE)
+target_compile_options(stiefelx_warnings INTERFACE ${STIEFELX_WARNINGS})
+if(STIEFELX_BUILD_TESTS AND NOT STIEFELX_SANITIZE)
+  if((CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION MATCHES "^12\\.")
+      OR (CMAKE_CXX_COMPILER_ID STREQUAL "Clang" AND CMAKE_CXX_COMPILER_VERSION MATCHES "^19\\."))
+    target_compile_options(stiefelx_warnings INTERFACE -Werror)
+  endif()
+endif()
+
+# Tests choose -O1 where no build type was chosen: Eigen at -O0 runs too slowly, at -O2 it compiles
+# too slowly. Assertions stay on.
+add_library(stiefelx_test_flags INTERFACE)
+target_link_libraries(stiefelx_test_flags INTERFACE stiefelx_warnings)
+target_compile_options(stiefelx_test_flags INTERFACE $<$<CONFIG:>:-O1>)
+if(STIEFELX_SANITIZE STREQUAL "address")
+  target_compile_options(stiefelx_test_flags INTERFACE
+    -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -g1)
+  target_link_options(stiefelx_test_flags INTERFACE -fsanitize=address,undefined)
+elseif(STIEFELX_SANITIZE STREQUAL "thread")
+  target_compile_options(stiefelx_test_flags INTERFACE
+    -fsanitize=thread -fno-omit-frame-pointer -g1)
+  target_link_options(stiefelx_test_flags INTERFACE -fsanitize=thread)
+elseif(STIEFELX_SANITIZE)
+  message(FATAL_ERROR "STIEFELX_SANITIZE is \"${STIEFELX_SANITIZE}\", expected address or thread")
+endif()
+
+# Examples and benchmarks are programs to be timed: full optimization for this machine.
+check_cxx_compiler_flag(-march=native STIEFELX_HAS_MARCH_NATIVE)
+add_library(stiefelx_fast_flags INTERFACE)
+target_link_libraries(stiefelx_fast_flags INTERFACE stiefelx_warnings)
+target_compile_options(stiefelx_fast_flags INTERFACE
+  $<$<NOT:$<CONFIG:Debug>>:-O3>
+  $<$<AND:$<BOOL:${STIEFELX_HAS_MARCH_NATIVE}>,$<NOT:$<CONFIG:Debug>>>:-march=native>)
+target_compile_definitions(stiefelx_fast_flags INTERFACE $<$<NOT:$<CONFIG:Debug>>:NDEBUG>)

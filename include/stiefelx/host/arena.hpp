@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <new>
+#include <vector>
+
+namespace stiefelx::host {
+
+/// \brief Memory that grows to a high-water mark and is then used again.
+/// \ingroup host
+///
+/// Blocks may be released in any order. A chunk never moves while one of its blocks is live; when
+/// none is live anywhere, several chunks merge into one. One thread at a time.
+class arena {
+ public:
+  /// Alignment of every block in bytes: a cache line, and the widest vector register.
+  static constexpr std::size_t alignment = 64;
+
+  arena() = default;
+  arena(arena const&) = delete;
+  arena& operator=(arena const&) = delete;
+
+  /// \brief Takes a block.
+  /// \param[in] bytes  its size; 0 is allowed
+  /// \returns aligned memory, uninitialised
+  void* allocate(std::size_t bytes) {
+    bytes = (std::max<std::size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
+    if (chunks_.empty() || chunks_.back().size - chunks_.back().used < bytes) grow(bytes);
+    chunk& c = chunks_.back();
+    blocks_.push_back({c.memory.get() + c.used, false});
+    c.used += bytes;
+    return blocks_.back().first;
+  }
+
+  /// \brief Gives a block back.
+  /// \param[in] block  what allocate() returned
+  void release(void* block) {
+    auto const it = std::find_if(blocks_.rbegin(), blocks_.rend(),
+                                 [&](record const& r) { return r.first == block; });
+    it->free = true;
+    while (!blocks_.empty() && blocks_.back().free) {
+      retire(blocks_.back().first);
+      blocks_.pop_back();
+    }
+    if (blocks_.empty() && chunks_.size() > 1) merge();
+  }
+
+  /// Blocks that are live.
+  std::size_t live() const {
+    return static_cast<std::size_t>(
+        std::count_if(blocks_.begin(), blocks_.end(), [](record const& r) { return !r.free; }));
+  }
+
+  /// Bytes held, in use or not.
+  std::size_t capacity() const {
+    std::size_t sum = 0;
+    for (chunk const& c : chunks_) sum += c.size;
+    return sum;
+  }
+
+ private:
+  struct aligned_delete {
+    void operator()(std::byte* p) const { ::operator delete(p, std::align_val_t{alignment}); }
+  };
+  struct chunk {
+    std::unique_ptr<std::byte, aligned_delete> memory;
+    std::size_t size;
+    std::size_t used;
+  };
+  struct record {
+    std::byte* first;
+    bool free;
+  };
+
+  void add_chunk(std::size_t size) {
+    auto* memory = static_cast<std::byte*>(::operator new(size, std::align_val_t{alignment}));
+    chunks_.push_back({std::unique_ptr<std::byte, aligned_delete>(memory), size, 0});
+  }
+
+  // Doubling keeps the number of chunks, and so of merges, logarithmic.
+  void grow(std::size_t bytes) { add_chunk(std::max({bytes, capacity(), std::size_t{1} << 16})); }
+
+  // Blocks come off in the reverse order of their making, so the last used chunk holds the block.
+  void retire(std::byte const* block) {
+    for (auto c = chunks_.rbegin(); c != chunks_.rend(); ++c) {
+      if (c->used == 0) continue;
+      c->used = static_cast<std::size_t>(block - c->memory.get());
+      return;
+    }
+  }
+
+  void merge() {
+    std::size_t const size = capacity();
+    chunks_.clear();
+    add_chunk(size);
+  }
+
+  std::vector<chunk> chunks_;
+  std::vector<record> blocks_;
+};
+
+}  // namespace stiefelx::host

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include <Eigen/Core>
+
+#include <stiefelx/core/status.hpp>
+#include <stiefelx/host/multiply.hpp>
+
+/// \file
+/// \brief Gram matrices, Cholesky and LU factors and triangular solves of the host.
+/// \ingroup host
+
+namespace stiefelx::host {
+
+namespace detail {
+
+// Blocks of this order stay in the first-level cache; the work outside them is products.
+inline constexpr index_t factor_block = 48;
+
+// Upper Cholesky factor of a diagonal block; a pivot that is not positive becomes a tiny positive
+// number so that the factor can be formed to its end. Returns status bits.
+template <class G>
+int cholesky_block(G&& g) {
+  using Real = real_t<G>;
+  int bits = 0;
+  for (index_t j = 0; j < g.cols(); ++j) {
+    Real const diagonal = Eigen::numext::real(g(j, j));
+    for (index_t i = 0; i < j; ++i)
+      g(i, j) = (g(i, j) - g.col(i).head(i).dot(g.col(j).head(i))) / Eigen::numext::real(g(i, i));
+    Real pivot = diagonal - g.col(j).head(j).squaredNorm();
+    if (std::isnan(pivot)) bits |= not_finite;
+    // Left of rounding the pivot is a difference of numbers of the size of the diagonal entry.
+    if (pivot <= std::numeric_limits<Real>::min()) {
+      bits |= rank_deficient;
+      pivot = std::max(std::numeric_limits<Real>::epsilon() * diagonal,
+                       std::numeric_limits<Real>::min());
+    }
+    g(j, j) = std::sqrt(pivot);
+  }
+  return bits;
+}
+
+// y = y r^-1 by substitution, for a triangle of one block.
+template <class R, class Y>
+void solve_right_block(R const& r, Y&& y) {
+  for (index_t j = 0; j < r.cols(); ++j) {
+    for (index_t i = 0; i < j; ++i) y.col(j) -= y.col(i) * r(i, j);
+    y.col(j) /= r(j, j);
+  }
+}
+
+// b = r^-H b by substitution, for a triangle of one block.
+template <class R, class B>
+void solve_left_adjoint_block(R const& r, B&& b) {
+  for (index_t c = 0; c < b.cols(); ++c)
+    for (index_t j = 0; j < r.cols(); ++j)
+      b(j, c) = (b(j, c) - r.col(j).head(j).dot(b.col(c).head(j))) / Eigen::numext::conj(r(j, j));
+}
+
+}  // namespace detail
+
+/// \brief A scratch Gram matrix y^H y, Hermitian to the bit.
+/// \ingroup host
+/// \param[in] ctx  threads and arena
+/// \param[in] y    n x p, any expression
+/// \returns p x p, on the stack when p is static
+template <EigenMatrix Y>
+auto gram(context& ctx, Y const& y) {
+  auto g = product(ctx, y.adjoint(), y);
+  symmetrize(ctx, g);
+  return g;
+}
+
+/// \brief g = r, the upper triangular factor of g = r^H r with a positive diagonal.
+/// \ingroup host
+///
+/// The strict lower part becomes zero. A pivot that is not positive sets `rank_deficient`, a NaN
+/// `not_finite`; the factor is then of no use.
+/// \param[in]     ctx     threads and arena
+/// \param[in,out] g       Hermitian; only the upper triangle is read
+/// \param[in,out] status  1 x 1 int, or no_status{}
+template <EigenOutput G, class Status>
+void cholesky(context& ctx, G&& g, Status&& status) {
+  int bits = 0;
+  index_t const n = g.cols();
+  for (index_t k = 0; k < n; k += detail::factor_block) {
+    index_t const b = std::min(detail::factor_block, n - k), rest = n - k - b;
+    auto diagonal = g.block(k, k, b, b);
+    bits |= detail::cholesky_block(diagonal);
+    if (rest == 0) continue;
+    auto panel = g.block(k, k + b, b, rest);
+    detail::solve_left_adjoint_block(diagonal, panel);
+    auto trailing = g.block(k + b, k + b, rest, rest);
+    multiply_add(ctx, -1, panel.adjoint(), panel, trailing);
+  }
+  for (index_t j = 0; j < n; ++j) g.col(j).tail(n - 1 - j).setZero();
+  if (bits != 0) raise(ctx, status, bits);
+}
+
+/// \brief y = y r^-1.
+/// \ingroup host
+/// \param[in]     ctx  threads and arena
+/// \param[in]     r    p x p, upper triangular with a nonzero diagonal; below it nothing is read
+/// \param[in,out] y    n x p; must not overlap r
+template <EigenMatrix R, EigenOutput Y>
+void solve_right(context& ctx, R const& r, Y&& y) {
+  index_t const n = r.cols();
+  for (index_t k = 0; k < n; k += detail::factor_block) {
+    index_t const b = std::min(detail::factor_block, n - k);
+    auto now = y.middleCols(k, b);
+    if (k > 0) multiply_add(ctx, -1, y.middleCols(0, k), r.block(0, k, k, b), now);
+    detail::solve_right_block(r.block(k, k, b, b), now);
+  }
+}
+
+/// \brief b = a^-1 b by LU with partial pivoting.
+/// \ingroup host
+///
+/// A zero pivot column sets `rank_deficient` and leaves b with infinities or NaN.
+/// \param[in]     ctx     threads and arena
+/// \param[in,out] a       n x n; overwritten by its factors, rows in pivot order
+/// \param[in,out] b       n x m; must not overlap a
+/// \param[in,out] status  1 x 1 int, or no_status{}
+template <EigenOutput A, EigenOutput B, class Status>
+void solve(context& ctx, A&& a, B&& b, Status&& status) {
+  index_t const n = a.cols();
+  for (index_t k = 0; k < n; k += detail::factor_block) {
+    index_t const w = std::min(detail::factor_block, n - k), rest = n - k - w;
+    for (index_t j = k; j < k + w; ++j) {
+      index_t pivot = 0;
+      a.col(j).tail(n - j).cwiseAbs().maxCoeff(&pivot);
+      if (pivot != 0) {
+        a.row(j).swap(a.row(j + pivot));
+        b.row(j).swap(b.row(j + pivot));
+      }
+      if (a(j, j) == scalar_t<A>(0)) raise(ctx, status, rank_deficient);
+      a.col(j).tail(n - j - 1) /= a(j, j);
+      for (index_t c = j + 1; c < k + w; ++c)
+        a.col(c).tail(n - j - 1) -= a.col(j).tail(n - j - 1) * a(j, c);
+    }
+    auto const substitute = [&](auto&& part) {
+      for (index_t c = 0; c < part.cols(); ++c)
+        for (index_t j = k; j < k + w; ++j)
+          part.col(c).segment(j + 1, k + w - 1 - j) -=
+              a.col(j).segment(j + 1, k + w - 1 - j) * part(j, c);
+    };
+    substitute(b);
+    if (rest == 0) continue;
+    auto trailing = a.middleCols(k + w, rest);
+    substitute(trailing);
+    auto const lower = a.block(k + w, k, rest, w);
+    auto lower_b = b.middleRows(k + w, rest);
+    auto lower_a = trailing.middleRows(k + w, rest);
+    multiply_add(ctx, -1, lower, b.middleRows(k, w), lower_b);
+    multiply_add(ctx, -1, lower, trailing.middleRows(k, w), lower_a);
+  }
+  for (index_t c = 0; c < b.cols(); ++c)
+    for (index_t j = n - 1; j >= 0; --j) {
+      b(j, c) /= a(j, j);
+      b.col(c).head(j) -= a.col(j).head(j) * b(j, c);
+    }
+}
+
+}  // namespace stiefelx::host

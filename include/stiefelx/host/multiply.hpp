@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <algorithm>
+#include <type_traits>
+
+#include <Eigen/Core>
+
+#include <stiefelx/host/verbs.hpp>
+
+/// \file
+/// \brief Products of the host: Eigen's kernel, with packing memory from the arena.
+/// \ingroup host
+
+namespace stiefelx::host {
+
+namespace detail {
+
+// One operand of a product as the kernel takes it: memory, order and conjugation.
+template <class A>
+struct operand_traits {
+  using traits = Eigen::internal::blas_traits<A>;
+  static constexpr bool usable = traits::HasUsableDirectAccess;
+  using Actual = std::remove_cvref_t<typename traits::DirectLinearAccessType>;
+  static constexpr int order = (Eigen::internal::traits<Actual>::Flags & Eigen::RowMajorBit)
+                                   ? Eigen::RowMajor
+                                   : Eigen::ColMajor;
+  static constexpr bool conjugate = traits::NeedToConjugate;
+};
+
+// Order and conjugation are part of the type; everything else is read at run time, so that one
+// kernel serves every expression of a kind and compile time stays small.
+template <class S, int order, bool conjugate>
+struct operand {
+  S const* data;
+  index_t rows, cols, stride;
+
+  auto view() const {
+    using Plain = Eigen::Matrix<S, Eigen::Dynamic, Eigen::Dynamic, order>;
+    return Eigen::Map<Plain const, Eigen::Unaligned, Eigen::OuterStride<>>(
+        data, rows, cols, Eigen::OuterStride<>(stride));
+  }
+  operand columns(index_t first, index_t count) const {
+    return {data + (order == Eigen::ColMajor ? first * stride : first), rows, count, stride};
+  }
+};
+
+template <class A>
+auto operand_of(A const& a) {
+  using T = operand_traits<A>;
+  auto const& m = T::traits::extract(a);
+  return operand<scalar_t<A>, T::order, T::conjugate>{m.data(), a.rows(), a.cols(),
+                                                       m.outerStride()};
+}
+
+template <class S>
+using plain_view = Eigen::Map<dynamic_matrix<S>, Eigen::Unaligned, Eigen::OuterStride<>>;
+
+template <class C>
+plain_view<scalar_t<C>> view_of(C& c) {
+  return {c.data(), c.rows(), c.cols(), Eigen::OuterStride<>(c.outerStride())};
+}
+
+// Memory for the kernel's packed panels, from the arena instead of the heap.
+template <class S>
+class packing : public Eigen::internal::level3_blocking<S, S> {
+ public:
+  packing(index_t rows, index_t cols, index_t depth) {
+    this->m_mc = rows;
+    this->m_nc = cols;
+    this->m_kc = depth;
+    Eigen::internal::computeProductBlockingSizes<S, S>(this->m_kc, this->m_mc, this->m_nc,
+                                                       index_t(1));
+  }
+  index_t entries() const { return round(this->m_mc * this->m_kc) + this->m_kc * this->m_nc; }
+  void place(S* memory) {
+    this->m_blockA = memory;
+    this->m_blockB = memory + round(this->m_mc * this->m_kc);
+  }
+
+ private:
+  static constexpr index_t line = std::max<index_t>(1, index_t(arena::alignment / sizeof(S)));
+  static index_t round(index_t entries) { return (entries + line - 1) / line * line; }
+};
+
+// Columns of c a task computes. It does not depend on the number of threads unless that is
+// allowed, so results do not either; 256 columns make the repeated packing of a negligible.
+inline index_t columns_per_task(context const& ctx, index_t cols) {
+  index_t const threads = ctx.workers.size();
+  if (ctx.options.same_bits_for == determinism::this_thread_count)
+    return std::max<index_t>(1, (cols + threads - 1) / threads);
+  return 256;
+}
+
+// Below this many multiply-adds the kernel's packing costs more than it saves.
+inline constexpr index_t small_product = 24 * 24 * 24;
+
+// c += alpha a b by Eigen's blocked kernel.
+template <class S, int left, bool conjugate_left, int right, bool conjugate_right>
+void add_product(context& ctx, S alpha, operand<S, left, conjugate_left> a,
+                 operand<S, right, conjugate_right> b, plain_view<S> c) {
+  index_t const rows = c.rows(), cols = c.cols(), depth = a.cols;
+  if (rows == 0 || cols == 0 || depth == 0) return;
+  if (rows * cols * depth <= small_product) {
+    auto const product_with = [&](auto const& x) {
+      if constexpr (conjugate_right)
+        c += alpha * x.lazyProduct(b.view().conjugate());
+      else
+        c += alpha * x.lazyProduct(b.view());
+    };
+    if constexpr (conjugate_left)
+      product_with(a.view().conjugate());
+    else
+      product_with(a.view());
+    return;
+  }
+  index_t const task = columns_per_task(ctx, cols);
+  index_t const tasks = (cols + task - 1) / task;
+  index_t const entries = packing<S>(rows, std::min(task, cols), depth).entries();
+  auto memory = scratch<S>(ctx, entries, std::min<index_t>(tasks, ctx.workers.size()));
+  ctx.workers.for_each_index(tasks, [&](index_t i, int worker) {
+    index_t const first = i * task, count = std::min(task, cols - first);
+    packing<S> own(rows, std::min(task, cols), depth);
+    own.place(memory.data() + worker * entries);
+    auto const part = b.columns(first, count);
+    Eigen::internal::general_matrix_matrix_product<
+        index_t, S, left, conjugate_left, S, right, conjugate_right, Eigen::ColMajor,
+        1>::run(rows, count, depth, a.data, a.stride, part.data, part.stride,
+                c.data() + first * c.outerStride(), 1, c.outerStride(), alpha, own, nullptr);
+  });
+}
+
+template <class A, class B, class C>
+inline constexpr bool is_static_product = is_fixed<plain_t<A, scalar_t<C>>> &&
+                                          is_fixed<plain_t<B, scalar_t<C>>>;
+
+template <class A, class B, class C>
+void multiply_into(context& ctx, scalar_t<C> alpha, A const& a, B const& b, C&& c) {
+  using Target = std::remove_reference_t<C>;
+  using EA = expression_t<A>;
+  using EB = expression_t<B>;
+  if constexpr (is_static_product<A, B, C>) {
+    c.noalias() += alpha * (a * b);
+  } else if constexpr ((flags<Target> & Eigen::RowMajorBit) != 0 && has_memory<Target>) {
+    auto t = c.transpose();
+    multiply_into(ctx, alpha, b.transpose(), a.transpose(), t);
+  } else if constexpr (!is_plain<Target>) {
+    auto t = clone(ctx, c);
+    multiply_into(ctx, alpha, a, b, t);
+    c = t;
+  } else if constexpr (!operand_traits<EA>::usable) {
+    multiply_into(ctx, alpha, clone(ctx, a), b, c);
+  } else if constexpr (!operand_traits<EB>::usable) {
+    multiply_into(ctx, alpha, a, clone(ctx, b), c);
+  } else {
+    auto const factor = operand_traits<EA>::traits::extractScalarFactor(a.derived()) *
+                        operand_traits<EB>::traits::extractScalarFactor(b.derived());
+    add_product(ctx, static_cast<scalar_t<C>>(alpha * factor), operand_of<EA>(a.derived()),
+                operand_of<EB>(b.derived()), view_of(c));
+  }
+}
+
+}  // namespace detail
+
+/// c += s a b.
+/// \ingroup host
+/// \param[in]     ctx  threads, and an arena for packing
+/// \param[in]     s    a number, or a real 1 x 1 matrix
+/// \param[in]     a    m x k, any expression
+/// \param[in]     b    k x n, any expression
+/// \param[in,out] c    m x n; must not overlap a or b
+template <Coefficient C0, EigenMatrix A, EigenMatrix B, EigenOutput C>
+void multiply_add(context& ctx, C0 const& s, A const& a, B const& b, C&& c) {
+  detail::multiply_into(ctx, scalar_t<C>(detail::coefficient<real_t<C>>(s)), a, b, c);
+}
+
+/// c = a b.
+/// \ingroup host
+/// \param[in]  ctx  threads, and an arena for packing
+/// \param[in]  a    m x k, any expression
+/// \param[in]  b    k x n, any expression
+/// \param[out] c    m x n; must not overlap a or b
+template <EigenMatrix A, EigenMatrix B, EigenOutput C>
+void multiply(context& ctx, A const& a, B const& b, C&& c) {
+  c.setZero();
+  detail::multiply_into(ctx, scalar_t<C>(1), a, b, c);
+}
+
+/// A scratch product a b.
+/// \ingroup host
+/// \param[in] ctx  threads and arena
+/// \param[in] a    m x k, any expression
+/// \param[in] b    k x n, any expression
+/// \returns m x n, on the stack when its size is static
+template <EigenMatrix A, EigenMatrix B>
+auto product(context& ctx, A const& a, B const& b) {
+  using EA = detail::expression_t<A>;
+  using EB = detail::expression_t<B>;
+  using Plain = Eigen::Matrix<scalar_t<A>, EA::RowsAtCompileTime, EB::ColsAtCompileTime,
+                              EA::RowsAtCompileTime == 1 && EB::ColsAtCompileTime != 1
+                                  ? Eigen::RowMajor
+                                  : Eigen::ColMajor>;
+  auto c = detail::make<Plain>(ctx, a.rows(), b.cols());
+  multiply(ctx, a, b, c);
+  return c;
+}
+
+}  // namespace stiefelx::host

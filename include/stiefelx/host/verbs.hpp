@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <type_traits>
+
+#include <Eigen/Core>
+
+#include <stiefelx/host/scratch.hpp>
+
+/// \file
+/// \brief Elementwise verbs, reductions and status of the host (core/context.hpp has the table).
+/// \ingroup host
+
+namespace stiefelx::host {
+
+/// A host coefficient: an arithmetic value or a real 1 x 1 matrix.
+/// \ingroup host
+template <class C>
+concept Coefficient = std::is_arithmetic_v<C> || (EigenMatrix<C> && std::floating_point<scalar_t<C>>);
+
+/// An Eigen matrix that can be assigned to.
+/// \ingroup host
+template <class Y>
+concept EigenOutput = EigenMatrix<Y> && detail::is_writable<Y>;
+
+namespace detail {
+
+template <class R, Coefficient C>
+R coefficient(C const& c) {
+  if constexpr (std::is_arithmetic_v<C>)
+    return static_cast<R>(c);
+  else
+    return static_cast<R>(c(0, 0));
+}
+
+}  // namespace detail
+
+/// b = a, converting between real types (or between complex types).
+/// \ingroup host
+/// \param[in]  a  any expression; the same memory as b, or none of it
+/// \param[out] b  of a's shape
+template <EigenMatrix A, EigenOutput B>
+void copy(context&, A const& a, B&& b) {
+  if constexpr (SameScalar<A, B>)
+    b = a;
+  else
+    b = a.template cast<scalar_t<B>>();
+}
+
+/// b = c in every entry.
+/// \ingroup host
+/// \param[in]  c  a number
+/// \param[out] b  any shape
+template <EigenOutput B>
+void fill(context&, double c, B&& b) {
+  b.setConstant(scalar_t<B>(static_cast<real_t<B>>(c)));
+}
+
+/// b = identity (ones on the main diagonal of any shape).
+/// \ingroup host
+/// \param[out] b  any shape
+template <EigenOutput B>
+void set_identity(context&, B&& b) {
+  b.setIdentity();
+}
+
+/// b = c b.
+/// \ingroup host
+/// \param[in]     c  a number, or a real 1 x 1 matrix
+/// \param[in,out] b  any shape
+template <Coefficient C, EigenOutput B>
+void scale(context&, C const& c, B&& b) {
+  b *= detail::coefficient<real_t<B>>(c);
+}
+
+/// b += c a.
+/// \ingroup host
+/// \param[in]     c  a number, or a real 1 x 1 matrix
+/// \param[in]     a  any expression of b's shape; the same memory as b, or none of it
+/// \param[in,out] b  any shape
+template <Coefficient C, EigenMatrix A, EigenOutput B>
+void axpy(context&, C const& c, A const& a, B&& b) {
+  b += detail::coefficient<real_t<B>>(c) * a;
+}
+
+/// s = (s + s^H) / 2.
+/// \ingroup host
+/// \param[in,out] s  square
+template <EigenOutput S>
+void symmetrize(context&, S&& s) {
+  using Real = real_t<S>;
+  for (index_t j = 0; j < s.cols(); ++j) {
+    for (index_t i = 0; i < j; ++i) {
+      auto const mean = Real(0.5) * (s(i, j) + Eigen::numext::conj(s(j, i)));
+      s(i, j) = mean;
+      s(j, i) = Eigen::numext::conj(mean);
+    }
+    s(j, j) = Eigen::numext::real(s(j, j));
+  }
+}
+
+/// s = Re tr(a^H b).
+/// \ingroup host
+/// \param[in]  a  any expression
+/// \param[in]  b  of a's shape
+/// \param[out] s  1 x 1, real
+template <EigenMatrix A, EigenMatrix B, EigenOutput S>
+void inner(context&, A const& a, B const& b, S&& s) {
+  s(0, 0) = static_cast<scalar_t<S>>(Eigen::numext::real(a.conjugate().cwiseProduct(b).sum()));
+}
+
+/// s = Frobenius norm of a.
+/// \ingroup host
+/// \param[in]  a  any expression
+/// \param[out] s  1 x 1, real
+template <EigenMatrix A, EigenOutput S>
+void norm(context&, A const& a, S&& s) {
+  s(0, 0) = static_cast<scalar_t<S>>(a.norm());
+}
+
+/// h(:, j) *= w(0, j).
+/// \ingroup host
+/// \param[in]     w  1 x n, real
+/// \param[in,out] h  n columns
+template <EigenMatrix W, EigenOutput H>
+void scale_columns(context&, W const& w, H&& h) {
+  for (index_t j = 0; j < h.cols(); ++j) h.col(j) *= static_cast<real_t<H>>(w(0, j));
+}
+
+/// w(0, j) = Re a(:, j)^H b(:, j).
+/// \ingroup host
+/// \param[in]  a  n columns
+/// \param[in]  b  of a's shape
+/// \param[out] w  1 x n, real
+template <EigenMatrix A, EigenMatrix B, EigenOutput W>
+void column_inner(context&, A const& a, B const& b, W&& w) {
+  for (index_t j = 0; j < a.cols(); ++j)
+    w(0, j) = static_cast<scalar_t<W>>(Eigen::numext::real(a.col(j).dot(b.col(j))));
+}
+
+/// w(i, 0) = sum over j of a(i, j).
+/// \ingroup host
+/// \param[in]  a  any expression
+/// \param[out] w  a.rows() x 1
+template <EigenMatrix A, EigenOutput W>
+void sum_columns(context&, A const& a, W&& w) {
+  w.setZero();
+  for (index_t j = 0; j < a.cols(); ++j) w.col(0) += a.col(j);
+}
+
+/// s = 1 when every entry of a is finite, else 0.
+/// \ingroup host
+/// \param[in]  a  any expression
+/// \param[out] s  1 x 1, real
+template <EigenMatrix A, EigenOutput S>
+void all_finite(context&, A const& a, S&& s) {
+  // A finite number minus itself is zero; NaN and the infinities give NaN, and so does their sum.
+  auto const defect = (a - a).sum();
+  s(0, 0) = defect == scalar_t<A>(0) ? scalar_t<S>(1) : scalar_t<S>(0);
+}
+
+/// b = a when the 1 x 1 matrix s is not zero; else b stays.
+/// \ingroup host
+/// \param[in]     s  1 x 1, real
+/// \param[in]     a  any expression
+/// \param[in,out] b  of a's shape
+template <EigenMatrix S, EigenMatrix A, EigenOutput B>
+void copy_if(context&, S const& s, A const& a, B&& b) {
+  if (s(0, 0) != scalar_t<S>(0)) b = a;
+}
+
+/// status |= bits.
+/// \ingroup host
+/// \param[in,out] status  1 x 1, int
+/// \param[in]     bits    an int, or a matrix of int all of whose entries count
+template <EigenOutput Status, class Bits>
+void raise(context&, Status&& status, Bits const& bits) {
+  if constexpr (EigenMatrix<Bits>) {
+    for (index_t j = 0; j < bits.cols(); ++j)
+      for (index_t i = 0; i < bits.rows(); ++i) status(0, 0) |= bits(i, j);
+  } else {
+    status(0, 0) |= static_cast<int>(bits);
+  }
+}
+
+/// Reads a 1 x 1 matrix. Work on the host is done when its call returns, so nothing waits.
+/// \ingroup host
+/// \param[in] s  1 x 1
+/// \returns its entry
+template <EigenMatrix S>
+scalar_t<S> value(context&, S const& s) {
+  return s(0, 0);
+}
+
+}  // namespace stiefelx::host

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <stiefelx/core/context.hpp>
+
+namespace stiefelx {
+
+/// \brief Adds a low-rank update to the output of a frozen linear layer.
+/// \ingroup nn
+///
+/// \f[ h = A x, \qquad y \mathrel{+}= s\,B h . \f]
+/// down holds \f$ A^T \f$ and up holds \f$ B^T \f$: a row-major PEFT `lora_A` of shape [r, d_in] is a
+/// column-major d_in x r matrix.
+///
+/// \param[in]     ctx      where to run; nothing waits
+/// \param[in]     down     d_in x r
+/// \param[in]     up       r x d_out
+/// \param[in]     scaling  \f$ s = \alpha / r \f$
+/// \param[in]     x        d_in x T, a token is a column
+/// \param[in,out] y        d_out x T; starts as the frozen layer's output; must not overlap x
+/// \param[out]    h        r x T, saved for lora_backward()
+/// \throws shape_error  if a shape does not fit
+/// \throws alias_error  if y overlaps x
+/// \par Cost
+/// 2 r (d_in + d_out) T flops.
+/// \see \cite hu2022lora
+template <class Ctx, RealMatrix Down, RealMatrix Up, RealMatrix X, class Y, class H>
+  requires OutputMatrix<Y> && OutputMatrix<H> && SameScalar<Down, Up, X, Y, H>
+void lora_forward(Ctx& ctx, Down const& down, Up const& up, double scaling, X const& x, Y&& y,
+                  H&& h) {
+  expect_shape("lora_forward", "up", up, down.cols(), y.rows());
+  expect_shape("lora_forward", "x", x, down.rows(), y.cols());
+  expect_shape("lora_forward", "h", h, down.cols(), x.cols());
+  expect_distinct(ctx, "lora_forward", "y", y, "x", x);
+  multiply(ctx, down.adjoint(), x, h);
+  multiply_add(ctx, scaling, up.adjoint(), h, y);
+}
+
+/// \brief Gradients of lora_forward().
+/// \ingroup nn
+///
+/// With \f$ \bar h = s\,B^T \bar y \f$: \f$ \bar B^T \mathrel{+}= s\,h\,\bar y^T \f$, \f$ \bar A^T
+/// \mathrel{+}= x\,\bar h^T \f$, \f$ \bar x = \beta \bar x + A^T \bar h \f$. Parameter gradients
+/// accumulate; dx takes beta. x and h are those of the forward call.
+///
+/// \param[in]     ctx      where to run; nothing waits
+/// \param[in]     down     d_in x r
+/// \param[in]     up       r x d_out
+/// \param[in]     scaling  \f$ s \f$
+/// \param[in]     x        d_in x T
+/// \param[in]     h        r x T
+/// \param[in]     dy       d_out x T
+/// \param[in,out] ddown    d_in x r, accumulates
+/// \param[in,out] dup      r x d_out, accumulates
+/// \param[in]     beta     factor of what dx holds; with 0 it is not read
+/// \param[in,out] dx       d_in x T; must not overlap dy
+/// \throws shape_error  if a shape does not fit
+/// \throws alias_error  if dx overlaps dy
+/// \par Cost
+/// 4 r (d_in + d_out) T flops, one r x T scratch matrix.
+template <class Ctx, RealMatrix Down, RealMatrix Up, RealMatrix X, RealMatrix H, RealMatrix DY,
+          class DDown, class DUp, class DX>
+  requires OutputMatrix<DDown> && OutputMatrix<DUp> && OutputMatrix<DX> &&
+           SameScalar<Down, Up, X, H, DY, DDown, DUp, DX>
+void lora_backward(Ctx& ctx, Down const& down, Up const& up, double scaling, X const& x,
+                   H const& h, DY const& dy, DDown&& ddown, DUp&& dup, double beta, DX&& dx) {
+  index_t const tokens = x.cols();
+  expect_shape("lora_backward", "x", x, down.rows(), tokens);
+  expect_shape("lora_backward", "h", h, down.cols(), tokens);
+  expect_shape("lora_backward", "dy", dy, up.cols(), tokens);
+  expect_shape("lora_backward", "ddown", ddown, down.rows(), down.cols());
+  expect_shape("lora_backward", "dup", dup, up.rows(), up.cols());
+  expect_shape("lora_backward", "dx", dx, down.rows(), tokens);
+  expect_distinct(ctx, "lora_backward", "dx", dx, "dy", dy);
+  auto dh = product(ctx, up, dy);
+  scale(ctx, scaling, dh);
+  multiply_add(ctx, scaling, h, dy.adjoint(), dup);
+  multiply_add(ctx, 1, x, dh.adjoint(), ddown);
+  if (beta == 0)
+    fill(ctx, 0, dx);
+  else
+    scale(ctx, beta, dx);
+  multiply_add(ctx, 1, down, dh, dx);
+}
+
+}  // namespace stiefelx

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cmath>
+#include <complex>
+#include <limits>
+#include <type_traits>
+
+#include <stiefelx/core/host_device.hpp>
+#include <stiefelx/core/matrix_ref.hpp>
+#include <stiefelx/team/team.hpp>
+
+/// \file
+/// \brief Column operations that team bodies share: scaling by powers of two, dot products, updates.
+/// \ingroup orth
+
+namespace stiefelx {
+
+/// Complex conjugate; a real number is its own.
+/// \ingroup orth
+/// \param[in] a  a scalar
+/// \returns its conjugate
+template <class S>
+STIEFELX_HD S conjugate(S a) {
+  if constexpr (std::is_floating_point_v<S>)
+    return a;
+  else
+    return S(a.real(), -a.imag());
+}
+
+/// Real part.
+/// \ingroup orth
+/// \param[in] a  a scalar
+/// \returns its real part
+template <class S>
+STIEFELX_HD real_of_t<S> real_part(S a) {
+  if constexpr (std::is_floating_point_v<S>)
+    return a;
+  else
+    return a.real();
+}
+
+/// Sum of the absolute real and imaginary parts.
+/// \ingroup orth
+/// \param[in] a  a scalar
+/// \returns a double at least the modulus and at most the square root of two times it
+template <class S>
+STIEFELX_HD double absolute_sum(S a) {
+  if constexpr (std::is_floating_point_v<S>)
+    return std::abs(static_cast<double>(a));
+  else
+    return std::abs(static_cast<double>(a.real())) + std::abs(static_cast<double>(a.imag()));
+}
+
+/// \brief Power of two that brings the sum of a column's absolute entries near one.
+/// \ingroup orth
+///
+/// Scaling by it is exact, so it changes neither Q nor the relative errors of R, and no sum of
+/// squares can overflow or vanish.
+/// \param[in]  team    its lanes share the column
+/// \param[in]  a       the column
+/// \param[in]  rows    its length
+/// \param[out] finite  false when an entry is NaN or infinite
+/// \returns e with sum |a_i| in [2^(e-1), 2^e); 0 for a column of zeros or one that is not finite
+template <Team T, class S>
+STIEFELX_HD int column_exponent(T const& team, S const* a, index_t rows, bool& finite) {
+  // Two sums cover the whole range of double: one cannot overflow, the other cannot vanish.
+  double large = 0, small = 0;
+  for (index_t i = team.rank(); i < rows; i += team.size()) {
+    double const v = absolute_sum(a[i]);
+    large += v * 0x1p-100;
+    small += (v < 1 ? v : 1.0) * 0x1p500;
+  }
+  large = team.sum(large);
+  small = team.sum(small);
+  finite = large <= std::numeric_limits<double>::max();
+  bool const use_large = large > 0x1p-500;
+  double const chosen = use_large ? large : small;
+  if (!finite || chosen == 0) return 0;
+  int exponent = 0;
+  (void)std::frexp(chosen, &exponent);
+  return exponent + (use_large ? 100 : -500);
+}
+
+/// \brief b = a 2^e, exact but for underflow; b may be a.
+/// \ingroup orth
+/// \param[in]  team      its lanes share the column
+/// \param[in]  a         the column
+/// \param[in]  rows      its length
+/// \param[in]  exponent  e
+/// \param[out] b         the scaled column
+template <Team T, class S>
+STIEFELX_HD void scale_by_power(T const& team, S const* a, index_t rows, int exponent, S* b) {
+  using Real = real_of_t<S>;
+  // Two factors, since 2^e itself may be out of range.
+  auto const half = static_cast<Real>(std::ldexp(1.0, exponent / 2));
+  auto const rest = static_cast<Real>(std::ldexp(1.0, exponent - exponent / 2));
+  for (index_t i = team.rank(); i < rows; i += team.size()) b[i] = a[i] * half * rest;
+}
+
+/// \brief a^H b over the lanes of a team.
+/// \ingroup orth
+/// \param[in] team  its lanes share the columns
+/// \param[in] a     a column
+/// \param[in] b     another
+/// \param[in] rows  their length
+/// \returns the inner product, the same for every lane
+template <Team T, class S>
+STIEFELX_HD S column_dot(T const& team, S const* a, S const* b, index_t rows) {
+  // Independent partial sums let the compiler keep several vectors in flight.
+  constexpr index_t ways = 16;
+  S part[ways] = {};
+  index_t i = team.rank() * ways;
+  for (; i + ways <= rows; i += team.size() * ways)
+    for (index_t w = 0; w < ways; ++w) part[w] += conjugate(a[i + w]) * b[i + w];
+  if (i < rows)
+    for (index_t w = 0; i + w < rows; ++w) part[w] += conjugate(a[i + w]) * b[i + w];
+  for (index_t width = ways / 2; width > 0; width /= 2)
+    for (index_t w = 0; w < width; ++w) part[w] += part[w + width];
+  return team.sum(part[0]);
+}
+
+/// \brief b += c a.
+/// \ingroup orth
+/// \param[in]     team  its lanes share the columns
+/// \param[in]     c     a scalar
+/// \param[in]     a     a column
+/// \param[in]     rows  the length
+/// \param[in,out] b     another column
+template <Team T, class S>
+STIEFELX_HD void column_axpy(T const& team, S c, S const* a, index_t rows, S* b) {
+  for (index_t i = team.rank(); i < rows; i += team.size()) b[i] += c * a[i];
+}
+
+/// \brief Squared norm of a column, accumulated in double.
+/// \ingroup orth
+/// \param[in] team  its lanes share the column
+/// \param[in] a     the column
+/// \param[in] rows  its length
+/// \returns the sum of squares, the same for every lane
+template <Team T, class S>
+STIEFELX_HD double column_squared_norm(T const& team, S const* a, index_t rows) {
+  constexpr index_t ways = 8;
+  double part[ways] = {};
+  auto const square = [](S v) {
+    if constexpr (std::is_floating_point_v<S>)
+      return static_cast<double>(v) * static_cast<double>(v);
+    else
+      return static_cast<double>(v.real()) * static_cast<double>(v.real()) +
+             static_cast<double>(v.imag()) * static_cast<double>(v.imag());
+  };
+  index_t i = team.rank() * ways;
+  for (; i + ways <= rows; i += team.size() * ways)
+    for (index_t w = 0; w < ways; ++w) part[w] += square(a[i + w]);
+  if (i < rows)
+    for (index_t w = 0; i + w < rows; ++w) part[w] += square(a[i + w]);
+  for (index_t width = ways / 2; width > 0; width /= 2)
+    for (index_t w = 0; w < width; ++w) part[w] += part[w + width];
+  return team.sum(part[0]);
+}
+
+/// \brief Relative size below which a column counts as a combination of the earlier ones.
+/// \ingroup orth
+/// \param[in] rows  length of the columns
+/// \returns rows times the unit roundoff of S: the rounding of one projection
+template <class S>
+STIEFELX_HD constexpr real_of_t<S> rank_tolerance(index_t rows) {
+  return std::numeric_limits<real_of_t<S>>::epsilon() * static_cast<real_of_t<S>>(rows < 4 ? 4 : rows);
+}
+
+}  // namespace stiefelx

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <concepts>
+
+#include <stiefelx/core/host_device.hpp>
+#include <stiefelx/core/matrix.hpp>
+
+namespace stiefelx {
+
+/// \brief Lanes that cooperate on one small matrix.
+/// \ingroup core
+///
+/// Team text strides its loops by `rank()` and `size()` and communicates only through `sum` (the
+/// same value for every lane) and `barrier` (memory written before it is seen after it). With one
+/// lane it is ordinary serial code.
+template <class T>
+concept Team = requires(T const& team) {
+  { team.rank() } -> std::convertible_to<index_t>;
+  { team.size() } -> std::convertible_to<index_t>;
+  { team.sum(1.0) } -> std::convertible_to<double>;
+  team.barrier();
+};
+
+/// One lane: team text becomes serial code.
+/// \ingroup core
+struct serial_team {
+  /// Number of this lane.
+  STIEFELX_HD index_t rank() const { return 0; }
+  /// Number of lanes.
+  STIEFELX_HD index_t size() const { return 1; }
+  /// Sum over the lanes.
+  template <class T>
+  STIEFELX_HD T sum(T v) const {
+    return v;
+  }
+  /// Waits for every lane.
+  STIEFELX_HD void barrier() const {}
+};
+
+}  // namespace stiefelx
