@@ -14,8 +14,8 @@
 #include <utility>
 #include <vector>
 
-#include <Eigen/Core>
 #include <benchmark/benchmark.h>
+#include <Eigen/Core>
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
@@ -61,7 +61,8 @@ void copy_plain(float const* from, float* to, std::ptrdiff_t count) {
 #if defined(__SSE2__)
 void copy_non_temporal(float const* from, float* to, std::ptrdiff_t count) {
 #if defined(__AVX512F__)
-  for (std::ptrdiff_t i = 0; i < count; i += 16) _mm512_stream_ps(to + i, _mm512_loadu_ps(from + i));
+  for (std::ptrdiff_t i = 0; i < count; i += 16)
+    _mm512_stream_ps(to + i, _mm512_loadu_ps(from + i));
 #elif defined(__AVX__)
   for (std::ptrdiff_t i = 0; i < count; i += 8) _mm256_stream_ps(to + i, _mm256_loadu_ps(from + i));
 #else
@@ -78,16 +79,15 @@ timed_call make_copy(int threads, long bytes, Copy copy) {
     std::ptrdiff_t lines, lines_per_thread;
     std::unique_ptr<float, void (*)(void*)> from, to;
   };
-  auto const lines = std::max<std::ptrdiff_t>(1, bytes / 2 / line);
+  auto const lines = (bytes / 2 + line - 1) / line;
   auto const allocate = [lines] {
     auto const size = static_cast<std::size_t>(lines * line);
     auto* p = static_cast<float*>(std::aligned_alloc(4096, (size + 4095) / 4096 * 4096));
     std::fill_n(p, size / sizeof(float), 1.0f);
     return std::unique_ptr<float, void (*)(void*)>(p, std::free);
   };
-  std::shared_ptr<state> const s(new state{thread_pool(threads), lines,
-                                           (lines + threads - 1) / threads, allocate(),
-                                           allocate()});
+  std::shared_ptr<state> const s(new state{
+      thread_pool(threads), lines, (lines + threads - 1) / threads, allocate(), allocate()});
   return {[s, threads, copy] {
             s->workers.for_each_index(threads, [&](std::ptrdiff_t i, int) {
               constexpr auto floats = line / std::ptrdiff_t{sizeof(float)};
@@ -126,8 +126,7 @@ void multiply_add_in_registers(std::index_sequence<Chain...>) {
   using Eigen::internal::pset1;
   auto const a = pset1<packet<Scalar>>(Scalar(0.5));
   auto const b = pset1<packet<Scalar>>(Scalar(1));
-  packet<Scalar> sum[] = {
-      pset1<packet<Scalar>>(static_cast<Scalar>(Chain))...};
+  packet<Scalar> sum[] = {pset1<packet<Scalar>>(static_cast<Scalar>(Chain))...};
   for (int i = 0; i < rounds; ++i) ((sum[Chain] = pmadd(sum[Chain], a, b)), ...);
   (benchmark::DoNotOptimize(sum[Chain]), ...);
 }
@@ -155,27 +154,28 @@ struct product_shape {
 
 template <class Scalar>
 void add_products(suite& to) {
-  for (auto const [m, n, k] : {product_shape{256, 256, 256}, product_shape{512, 512, 512},
-                               product_shape{1024, 1024, 1024}, product_shape{4096, 64, 64},
-                               product_shape{4096, 512, 512}}) {
-    std::string const shape =
-        "m=" + std::to_string(m) + ",n=" + std::to_string(n) + ",k=" + std::to_string(k);
-    bench::work const cost{2.0 * static_cast<double>(m) * static_cast<double>(n) *
-                               static_cast<double>(k),
-                           static_cast<double>(m * k + k * n + m * n) * sizeof(Scalar)};
+  for (product_shape const size :
+       {product_shape{256, 256, 256}, product_shape{512, 512, 512}, product_shape{1024, 1024, 1024},
+        product_shape{4096, 64, 64}, product_shape{4096, 512, 512}}) {
+    std::string const shape = "m=" + std::to_string(size.m) + ",n=" + std::to_string(size.n) +
+                              ",k=" + std::to_string(size.k);
+    auto const m = static_cast<double>(size.m), n = static_cast<double>(size.n);
+    auto const k = static_cast<double>(size.k);
+    bench::work const cost{2 * m * n * k, (m * k + k * n + m * n) * sizeof(Scalar)};
     auto const add = [&](std::string const& implementation, auto multiply) {
-      to.add({"gemm_rate", shape, bench::scalar_name<Scalar>, implementation}, cost,
-             [m = m, n = n, k = k, threads = to.threads(), multiply]() -> timed_call {
-               struct state {
-                 stiefelx::host::context ctx;
-                 matrix<Scalar> a, b, c;
-               };
-               std::shared_ptr<state> const s(new state{
-                   stiefelx::host::context({.threads = threads}),
-                   bench::normal_matrix<Scalar>(m, k, 1), bench::normal_matrix<Scalar>(k, n, 2),
-                   matrix<Scalar>(m, n)});
-               return {[s, multiply] { multiply(s->ctx, s->a, s->b, s->c); }, {}};
-             });
+      to.add(
+          {"gemm_rate", shape, bench::scalar_name<Scalar>, implementation}, cost,
+          [size, threads = to.threads(), multiply]() -> timed_call {
+            struct state {
+              stiefelx::host::context ctx;
+              matrix<Scalar> a, b, c;
+            };
+            std::shared_ptr<state> const s(new state{
+                stiefelx::host::context({.threads = threads}),
+                bench::normal_matrix<Scalar>(size.m, size.k, 1),
+                bench::normal_matrix<Scalar>(size.k, size.n, 2), matrix<Scalar>(size.m, size.n)});
+            return {[s, multiply] { multiply(s->ctx, s->a, s->b, s->c); }, {}};
+          });
     };
     add("stiefelx", [](auto& ctx, auto const& a, auto const& b, auto& c) {
       stiefelx::host::multiply(ctx, a, b, c);
@@ -185,9 +185,8 @@ void add_products(suite& to) {
     }
 #ifdef BENCH_OPENBLAS
     if (bench::openblas::product_fault<Scalar>().empty()) {
-      add("openblas", [](auto&, auto const& a, auto const& b, auto& c) {
-        bench::openblas::multiply(a, b, c);
-      });
+      add("openblas",
+          [](auto&, auto const& a, auto const& b, auto& c) { bench::openblas::multiply(a, b, c); });
     }
 #endif
   }

@@ -3,16 +3,9 @@
 // Case riemannian_adam: one step, with the same Euclidean gradient every time.
 
 #include <memory>
+#include <utility>
 
-#include <stiefelx/host/batch.hpp>
-#include <stiefelx/host/context.hpp>
-#include <stiefelx/host/factor.hpp>
-#include <stiefelx/host/multiply.hpp>
-#include <stiefelx/host/verbs.hpp>
-#include <stiefelx/manifold/stiefel.hpp>
-#include <stiefelx/manifold/stiefel_retraction.hpp>
-#include <stiefelx/manifold/stiefel_transport.hpp>
-#include <stiefelx/optim/riemannian_adam.hpp>
+#include <stiefelx/stiefelx.hpp>
 
 #include "bench/support/cases.hpp"
 #include "bench/support/matrices.hpp"
@@ -53,9 +46,8 @@ timed_call make_step(tall shape, int threads) {
 
 int main(int argc, char** argv) {
   bench::suite cases(argc, argv, bench::library_version());
-  bench::add_tall(cases, bench::cases::riemannian_adam, "stiefelx",
-                  [threads = cases.threads()]<class S>(tall shape) {
-                    return make_step<S>(shape, threads);
-                  });
+  bench::add_tall(
+      cases, bench::cases::riemannian_adam, "stiefelx",
+      [threads = cases.threads()]<class S>(tall shape) { return make_step<S>(shape, threads); });
   return cases.run();
 }

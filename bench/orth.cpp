@@ -5,14 +5,7 @@
 #include <memory>
 #include <string>
 
-#include <stiefelx/core/status.hpp>
-#include <stiefelx/orth/cholesky_qr.hpp>
-#include <stiefelx/orth/householder_qr.hpp>
-#include <stiefelx/host/context.hpp>
-#include <stiefelx/host/batch.hpp>
-#include <stiefelx/host/factor.hpp>
-#include <stiefelx/host/multiply.hpp>
-#include <stiefelx/host/verbs.hpp>
+#include <stiefelx/stiefelx.hpp>
 
 #include "bench/support/cases.hpp"
 #include "bench/support/matrices.hpp"
@@ -33,10 +26,9 @@ timed_call make_qr(tall shape, int threads, Factorize factorize) {
     context ctx;
     matrix<Scalar> a, q, r;
   };
-  std::shared_ptr<state> const s(new state{context({.threads = threads}),
-                                           bench::normal_matrix<Scalar>(shape.n, shape.p, 1),
-                                           matrix<Scalar>(shape.n, shape.p),
-                                           matrix<Scalar>(shape.p, shape.p)});
+  std::shared_ptr<state> const s(
+      new state{context({.threads = threads}), bench::normal_matrix<Scalar>(shape.n, shape.p, 1),
+                matrix<Scalar>(shape.n, shape.p), matrix<Scalar>(shape.p, shape.p)});
   return {[s, factorize] { factorize(s->ctx, s->a, s->q, s->r); },
           [s] {
             std::string const fault = bench::orthonormality_fault<Scalar>(s->q);

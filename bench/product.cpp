@@ -26,10 +26,9 @@ timed_call make_gemm(tall shape, int threads) {
     context ctx;
     matrix<Scalar> a, b, c;
   };
-  std::shared_ptr<state> const s(new state{context({.threads = threads}),
-                                           bench::normal_matrix<Scalar>(shape.n, shape.p, 1),
-                                           bench::normal_matrix<Scalar>(shape.p, shape.p, 2),
-                                           matrix<Scalar>(shape.n, shape.p)});
+  std::shared_ptr<state> const s(new state{
+      context({.threads = threads}), bench::normal_matrix<Scalar>(shape.n, shape.p, 1),
+      bench::normal_matrix<Scalar>(shape.p, shape.p, 2), matrix<Scalar>(shape.n, shape.p)});
   return {[s] { multiply(s->ctx, s->a, s->b, s->c); },
           [s] { return bench::difference_fault<Scalar>(s->c, s->a * s->b, 1e-4); }};
 }

@@ -5,13 +5,7 @@
 
 #include <memory>
 
-#include <stiefelx/host/batch.hpp>
-#include <stiefelx/host/context.hpp>
-#include <stiefelx/host/factor.hpp>
-#include <stiefelx/host/multiply.hpp>
-#include <stiefelx/host/verbs.hpp>
-#include <stiefelx/manifold/stiefel.hpp>
-#include <stiefelx/manifold/stiefel_retraction.hpp>
+#include <stiefelx/stiefelx.hpp>
 
 #include "bench/support/cases.hpp"
 #include "bench/support/matrices.hpp"

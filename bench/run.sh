@@ -55,7 +55,9 @@ while [ $# -gt 0 ]; do
 done
 threads=${STIEFELX_BENCH_THREADS:-1}
 case $threads in
-  '' | *[!0-9]* | 0) wrong "STIEFELX_BENCH_THREADS is \"$threads\", expected a number of at least 1" ;;
+  '' | *[!0-9]* | 0)
+    wrong "STIEFELX_BENCH_THREADS is \"$threads\", expected a number of at least 1"
+    ;;
 esac
 if [ -n "$json" ] && ! { : >>"$json"; } 2>/dev/null; then
   echo "run.sh: cannot write $json" >&2

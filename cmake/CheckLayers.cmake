@@ -25,8 +25,8 @@ set(allow_cuda.hpp core simd team element orth manifold optim nn cuda io testing
 set(allow_version.hpp "")
 set(umbrellas stiefelx.hpp cuda.hpp)
 
-# The verbs. A local variable, parameter or member of such a name hides the verb from the calls
-# behind it. Checked where algorithms live.
+# The verbs. A local variable or member of such a name hides the verb from the calls behind it; so
+# does a parameter, where the same file calls that verb. Checked where algorithms live.
 string(JOIN "|" verbs
   copy fill set_identity clone widen scratch zeros zeros_like dense scale axpy product multiply
   multiply_add gram symmetrize cholesky solve_right solve eigh inner norm scale_columns column_inner
@@ -135,6 +135,8 @@ endfunction()
 
 # A type, then the name, then what ends a declaration: `auto norm = `, `double scale;`, `X& copy)`.
 set(declared "([A-Za-z_][A-Za-z0-9_]*|>)( const)?[&*]*[ ]+[&*]*(${verbs})[ ]*(=[^=]|=$|[,){]|${semicolon}|$)")
+# What run_batch hands to a body, which calls no verb.
+set(body_scratch "double[*] scratch[,)]")
 
 foreach(header IN LISTS headers)
   string(REGEX REPLACE "/.*" "" layer "${header}")
@@ -143,7 +145,15 @@ foreach(header IN LISTS headers)
     read_lines("${base}/${header}" lines)
     foreach(line IN LISTS lines)
       string(REGEX REPLACE "//.*" "" code "${line}")
-      if(code MATCHES "${declared}" AND NOT CMAKE_MATCH_1 MATCHES "^(${not_a_type})$")
+      string(REGEX REPLACE "${body_scratch}" "" code "${code}")
+      if(code MATCHES "${declared}")
+        set(type "${CMAKE_MATCH_1}")
+        set(verb "${CMAKE_MATCH_3}")
+        set(end "${CMAKE_MATCH_4}")
+        if(type MATCHES "^(${not_a_type})$" OR (end MATCHES "[,)]"
+            AND NOT lines MATCHES "[^A-Za-z0-9_]${verb}(<[^()]*>)?[(]ctx[,)]"))
+          continue()
+        endif()
         restore("${line}" line)
         report("${header}" "${line}" "a name of the verb table hides the verb")
       elseif(code MATCHES "auto&*[ ]*${open_bracket}([^=]*[ ,])?(${verbs})[ ]*[,${close_bracket}]")

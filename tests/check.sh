@@ -96,6 +96,7 @@ if wants docs; then
   required+=" doxygen doxygen-awesome-css graphviz libjs-mathjax texlive-binaries"
 fi
 if wants syntax; then optional="clang-19 libbenchmark-dev"; fi
+if wants asan tsan; then optional="clang-19 libclang-rt-19-dev ${optional#clang-19}"; fi
 # shellcheck source=cmake/packages.sh
 . "$root/cmake/packages.sh"
 echo "== packages"
@@ -137,8 +138,14 @@ if [ "$label" != asan ] && [ "$label" != tsan ]; then
   builds+=("$build")
 fi
 
+# clang compiles instrumented code in less than half of GCC's time.
+sanitizing=c++
+if package_installed libclang-rt-19-dev && command -v clang++-19 >/dev/null; then
+  sanitizing=clang++-19
+fi
 sanitizer() {  # sanitizer NAME KIND FOLDERS
   stage "configure $1" cmake -S "$root" -B "$build-$1" "-DSTIEFELX_SANITIZE=$2" \
+    "-DCMAKE_CXX_COMPILER=$sanitizing" \
     "-DSTIEFELX_TEST_FOLDERS=$3" -DSTIEFELX_BUILD_BENCH=OFF -DSTIEFELX_BUILD_DOCS=OFF \
     -DSTIEFELX_BUILD_EXAMPLES=OFF
   stage "build $1" cmake --build "$build-$1"

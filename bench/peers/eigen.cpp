@@ -66,11 +66,10 @@ timed_call make_retract_qr(tall shape) {
     matrix<Scalar> sum, y, r;
     Eigen::HouseholderQR<matrix<Scalar>> qr;
   };
-  std::shared_ptr<state> const s(new state{bench::stiefel_point<Scalar>(shape),
-                                           matrix<Scalar>(shape.n, shape.p),
-                                           matrix<Scalar>(shape.n, shape.p),
-                                           matrix<Scalar>(shape.p, shape.p),
-                                           Eigen::HouseholderQR<matrix<Scalar>>(shape.n, shape.p)});
+  std::shared_ptr<state> const s(
+      new state{bench::stiefel_point<Scalar>(shape), matrix<Scalar>(shape.n, shape.p),
+                matrix<Scalar>(shape.n, shape.p), matrix<Scalar>(shape.p, shape.p),
+                Eigen::HouseholderQR<matrix<Scalar>>(shape.n, shape.p)});
   return {[s] {
             s->sum = s->at.x + s->at.v;
             factor(s->qr, s->sum, s->y, s->r);
@@ -102,10 +101,9 @@ timed_call make_householder_qr(tall shape) {
     matrix<Scalar> a, q, r;
     Eigen::HouseholderQR<matrix<Scalar>> qr;
   };
-  std::shared_ptr<state> const s(new state{bench::normal_matrix<Scalar>(shape.n, shape.p, 1),
-                                           matrix<Scalar>(shape.n, shape.p),
-                                           matrix<Scalar>(shape.p, shape.p),
-                                           Eigen::HouseholderQR<matrix<Scalar>>(shape.n, shape.p)});
+  std::shared_ptr<state> const s(new state{
+      bench::normal_matrix<Scalar>(shape.n, shape.p, 1), matrix<Scalar>(shape.n, shape.p),
+      matrix<Scalar>(shape.p, shape.p), Eigen::HouseholderQR<matrix<Scalar>>(shape.n, shape.p)});
   return {[s] { factor(s->qr, s->a, s->q, s->r); },
           [s] { return bench::orthonormality_fault<Scalar>(s->q); }};
 }
@@ -116,10 +114,9 @@ timed_call make_cholesky_qr(tall shape) {
     matrix<Scalar> a, q, r;
     Eigen::LLT<matrix<Scalar>> factor;
   };
-  std::shared_ptr<state> const s(new state{bench::normal_matrix<Scalar>(shape.n, shape.p, 1),
-                                           matrix<Scalar>(shape.n, shape.p),
-                                           matrix<Scalar>(shape.p, shape.p),
-                                           Eigen::LLT<matrix<Scalar>>(shape.p)});
+  std::shared_ptr<state> const s(
+      new state{bench::normal_matrix<Scalar>(shape.n, shape.p, 1), matrix<Scalar>(shape.n, shape.p),
+                matrix<Scalar>(shape.p, shape.p), Eigen::LLT<matrix<Scalar>>(shape.p)});
   return {[s] {
             s->r.noalias() = s->a.transpose() * s->a;
             s->factor.compute(s->r);

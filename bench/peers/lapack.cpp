@@ -22,14 +22,14 @@ void dgeqrf_(int const* m, int const* n, double* a, int const* lda, double* tau,
              int const* lwork, int* info);
 void sorgqr_(int const* m, int const* n, int const* k, float* a, int const* lda, float const* tau,
              float* work, int const* lwork, int* info);
-void dorgqr_(int const* m, int const* n, int const* k, double* a, int const* lda,
-             double const* tau, double* work, int const* lwork, int* info);
+void dorgqr_(int const* m, int const* n, int const* k, double* a, int const* lda, double const* tau,
+             double* work, int const* lwork, int* info);
 void sgesdd_(char const* jobz, int const* m, int const* n, float* a, int const* lda, float* s,
              float* u, int const* ldu, float* vt, int const* ldvt, float* work, int const* lwork,
              int* iwork, int* info, std::size_t);
 void dgesdd_(char const* jobz, int const* m, int const* n, double* a, int const* lda, double* s,
-             double* u, int const* ldu, double* vt, int const* ldvt, double* work,
-             int const* lwork, int* iwork, int* info, std::size_t);
+             double* u, int const* ldu, double* vt, int const* ldvt, double* work, int const* lwork,
+             int* iwork, int* info, std::size_t);
 void spotrf_(char const* uplo, int const* n, float* a, int const* lda, int* info, std::size_t);
 void dpotrf_(char const* uplo, int const* n, double* a, int const* lda, int* info, std::size_t);
 void cblas_ssyrk(int order, int uplo, int transpose, int n, int k, float alpha, float const* a,
@@ -188,8 +188,8 @@ timed_call make_cholesky_qr(tall shape) {
             symmetric_product(s->a, s->r);
             routines<Scalar>::potrf("U", &p, s->r.data(), &p, &info, 1);
             s->q = s->a;
-            routines<Scalar>::trsm(column_major, from_the_right, upper, as_it_is, any_diagonal, n, p,
-                                   1, s->r.data(), p, s->q.data(), n);
+            routines<Scalar>::trsm(column_major, from_the_right, upper, as_it_is, any_diagonal, n,
+                                   p, 1, s->r.data(), p, s->q.data(), n);
           },
           [s] { return bench::orthonormality_fault<Scalar>(s->q); }};
 }
@@ -204,11 +204,10 @@ timed_call make_retract_polar(tall shape) {
   };
   auto const n = static_cast<int>(shape.n), p = static_cast<int>(shape.p);
   auto const count = static_cast<std::size_t>(p);
-  std::shared_ptr<state> const s(new state{bench::stiefel_point<Scalar>(shape),
-                                           matrix<Scalar>(n, p), matrix<Scalar>(n, p),
-                                           matrix<Scalar>(p, p), matrix<Scalar>(n, p),
-                                           std::vector<Scalar>(count), std::vector<Scalar>(1),
-                                           std::vector<int>(8 * count)});
+  std::shared_ptr<state> const s(
+      new state{bench::stiefel_point<Scalar>(shape), matrix<Scalar>(n, p), matrix<Scalar>(n, p),
+                matrix<Scalar>(p, p), matrix<Scalar>(n, p), std::vector<Scalar>(count),
+                std::vector<Scalar>(1), std::vector<int>(8 * count)});
   // Decomposes sum; a room of -1 asks for the best room.
   auto const decompose = [s, n, p](int room) {
     int info = 0;

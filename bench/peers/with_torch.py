@@ -103,7 +103,14 @@ def riemannian_adam(torch, shape, dtype):
 
 def gram_schmidt(torch, shape, dtype):
     outputs = torch.randn(shape["T"], shape["k"], shape["d"], dtype=dtype)
-    return lambda: torch.linalg.qr(outputs.transpose(1, 2))[0]
+    weights = torch.rand(shape["T"], shape["k"], 1, dtype=dtype)
+    state = {}
+
+    def compute():
+        q = positive_qr(torch, outputs.transpose(1, 2))[0]
+        state["y"] = q @ weights
+        return q
+    return compute
 
 
 def moe_lora(torch, shape, dtype):

@@ -8,18 +8,20 @@ import peer
 
 def gram_schmidt(torch, shape, dtype):
     outputs = torch.randn(shape["T"], shape["k"], shape["d"], dtype=dtype)
+    weights = torch.rand(shape["T"], shape["k"], 1, dtype=dtype)
     state = {}
 
     @torch.no_grad()
     def call():
-        done = []
+        y, done = 0, []
         for place in range(shape["k"]):
             v = outputs[:, place]
             for q in done:
                 v = v - (v * q).sum(-1, keepdim=True) * q
             done.append(v / v.norm(dim=-1, keepdim=True))
-        state["q"] = torch.stack(done, 1)
-    return call, lambda: peer.orthonormality_fault(torch, state["q"].transpose(1, 2))
+            y = y + weights[:, place] * done[-1]
+        state["q"], state["y"] = done, y
+    return call, lambda: peer.orthonormality_fault(torch, torch.stack(state["q"], 2))
 
 
 def moe_lora(torch, shape, dtype):

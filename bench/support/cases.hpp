@@ -43,8 +43,7 @@ inline std::vector<tall> const narrow_shapes{{64, 16}, {512, 64}, {4096, 64}};
 inline std::vector<tall> const factor_shapes{{512, 64}, {4096, 64}};
 
 /// C = A B with A n x p, B p x p. A and B are read, C is written.
-inline tall_case const gemm{"gemm", every_shape,
-                            [](double n, double p) { return 2 * n * p * p; },
+inline tall_case const gemm{"gemm", every_shape, [](double n, double p) { return 2 * n * p * p; },
                             [](double n, double p) { return 2 * n * p + p * p; }};
 
 /// G = A^T A with A n x p: half of a product, because G is symmetric.
@@ -80,19 +79,21 @@ inline tall_case const cholesky_qr{"cholesky_qr", factor_shapes,
 
 /// A step from the Euclidean gradient g: two products to project it, two to project the moment at
 /// the new point, 2 n p^2 each, and the retraction. X, g, m read, X, m written.
-inline tall_case const riemannian_adam{"riemannian_adam", {{4096, 64}},
+inline tall_case const riemannian_adam{"riemannian_adam",
+                                       {{4096, 64}},
                                        [](double n, double p) { return 10 * n * p * p; },
                                        [](double n, double p) { return 5 * n * p; }};
 
-/// Gram-Schmidt over the k outputs of d entries that each of T tokens has: k (k+1)/2 inner
-/// products and as many updates. Outputs read, orthogonalized ones written.
+/// The k outputs of d entries that each of T tokens has are made orthonormal and added up with
+/// weights: k (k+1)/2 inner products, as many updates, k terms of the sum. Outputs read,
+/// orthogonalized ones, which a backward pass needs, and sums written.
 struct expert_gram_schmidt {
   static constexpr std::ptrdiff_t tokens = 4096, experts = 4, width = 1024;
   static constexpr char const* name = "gram_schmidt";
   static constexpr char const* shape = "T=4096,k=4,d=1024";
   static work cost(double scalar_bytes) {
     double const t = tokens, k = experts, d = width;
-    return {2 * k * (k + 1) * t * d, 2 * t * k * d * scalar_bytes};
+    return {2 * k * (k + 2) * t * d, (2 * k + 1) * t * d * scalar_bytes};
   }
 };
 

@@ -20,8 +20,8 @@ namespace {
 
 // An odd number of repetitions has a median that was measured. Short ones let the rows of a
 // program alternate often.
-constexpr int repetitions = 7;
-constexpr double seconds_per_repetition = 0.06;
+constexpr int repetitions = 11;
+constexpr double seconds_per_repetition = 0.05;
 
 [[noreturn]] void refuse_arguments(std::string const& reason) {
   std::cerr << reason << "\nusage: PROGRAM [--list] [--filter REGEX] [--threads N]"
@@ -80,10 +80,10 @@ struct row {
   }
 
   void print(timing const* times) const {
-    std::string line = "{\"case\":" + quoted(what.name) + ",\"impl\":" + quoted(what.implementation) +
-                       ",\"version\":" + quoted(version) + ",\"scalar\":" + quoted(what.scalar) +
-                       ",\"shape\":" + quoted(what.shape) +
-                       ",\"threads\":" + std::to_string(threads);
+    std::string line =
+        "{\"case\":" + quoted(what.name) + ",\"impl\":" + quoted(what.implementation) +
+        ",\"version\":" + quoted(version) + ",\"scalar\":" + quoted(what.scalar) +
+        ",\"shape\":" + quoted(what.shape) + ",\"threads\":" + std::to_string(threads);
     if (times != nullptr) {
       line += ",\"median_ns\":" + shortest(times->median) + ",\"min_ns\":" + shortest(times->least);
     }

@@ -16,9 +16,11 @@
 #include <stiefelx/manifold/stiefel_retraction.hpp>
 #include <stiefelx/manifold/stiefel_transport.hpp>
 #include <stiefelx/nn/balance.hpp>
+#include <stiefelx/nn/cross_entropy.hpp>
 #include <stiefelx/nn/expert_gain.hpp>
 #include <stiefelx/nn/expert_gram_schmidt.hpp>
 #include <stiefelx/nn/expert_similarity.hpp>
+#include <stiefelx/nn/gelu.hpp>
 #include <stiefelx/nn/lora.hpp>
 #include <stiefelx/nn/moe_lora.hpp>
 #include <stiefelx/nn/router.hpp>

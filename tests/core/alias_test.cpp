@@ -90,8 +90,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(shared_memory_is_refused_by_name, Case, double_cas
   typename Case::context ctx;
   auto a = zeros<double>(ctx, 4, 4);
   auto const named = [](std::string expected) {
-    return [text = "project: v overlaps z, expected " + std::move(expected)](
-               alias_error const& error) { return error.what() == text; };
+    return [text = "project: v overlaps z, expected " +
+                   std::move(expected)](alias_error const& error) { return error.what() == text; };
   };
   BOOST_CHECK_EXCEPTION(expect_distinct(ctx, "project", "v", a, "z", a), alias_error,
                         named("separate memory"));
@@ -111,8 +111,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(shared_memory_is_refused_by_name, Case, double_cas
 BOOST_AUTO_TEST_CASE_TEMPLATE(an_adjoint_is_not_the_same_matrix, Case, double_cases) {
   typename Case::context ctx;
   auto a = zeros<double>(ctx, 4, 4);
-  BOOST_CHECK_THROW(expect_same_or_distinct(ctx, "project", "v", a, "z", a.adjoint()),
-                    alias_error);
+  BOOST_CHECK_THROW(expect_same_or_distinct(ctx, "project", "v", a, "z", a.adjoint()), alias_error);
 }
 
 BOOST_AUTO_TEST_CASE(expressions_and_strided_maps_have_the_memory_they_cover) {
@@ -120,8 +119,8 @@ BOOST_AUTO_TEST_CASE(expressions_and_strided_maps_have_the_memory_they_cover) {
   matrix_x<double> a = matrix_x<double>::Zero(6, 4);
   BOOST_CHECK_NO_THROW(expect_distinct(ctx, "project", "v", a, "z", a + a));
   BOOST_CHECK_THROW(expect_distinct(ctx, "project", "v", a, "z", a.row(5)), alias_error);
-  using strided = Eigen::Map<matrix_x<double>, Eigen::Unaligned,
-                             Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
+  using strided =
+      Eigen::Map<matrix_x<double>, Eigen::Unaligned, Eigen::Stride<Eigen::Dynamic, Eigen::Dynamic>>;
   strided const even(a.data(), 3, 2, {6, 2});
   BOOST_CHECK_THROW(expect_distinct(ctx, "project", "v", even, "z", a.middleRows(4, 1)),
                     alias_error);

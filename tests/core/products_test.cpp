@@ -28,9 +28,8 @@ struct extent {
 };
 
 /// Empty, single, thin, and past every size at which the host changes its method.
-std::vector<extent> const extents{{0, 3, 2}, {3, 0, 2},   {2, 3, 0},   {1, 1, 1},  {1, 9, 5},
-                                  {7, 9, 1}, {5, 4, 3},   {33, 31, 3}, {29, 31, 27},
-                                  {64, 40, 7}};
+std::vector<extent> const extents{{0, 3, 2}, {3, 0, 2}, {2, 3, 0},   {1, 1, 1},    {1, 9, 5},
+                                  {7, 9, 1}, {5, 4, 3}, {33, 31, 3}, {29, 31, 27}, {64, 40, 7}};
 
 /// Around the block of 48 in which the host factors.
 std::vector<index_t> const orders{0, 1, 2, 7, 47, 48, 49, 101};
@@ -63,21 +62,6 @@ bool is_upper_factor(matrix_x<S> const& r) {
   }
   return true;
 }
-
-template <class Case>
-struct place {
-  using backend = typename Case::backend;
-  typename Case::context ctx;
-
-  template <class A>
-  auto up(A const& a) {
-    return backend::upload(ctx, a);
-  }
-  template <class A>
-  auto down(A const& a) {
-    return backend::download(ctx, a);
-  }
-};
 
 }  // namespace
 
@@ -115,8 +99,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(multiply_forgets_what_its_output_held, Case, compl
     matrix_x<S> const b = random_matrix<S>(e.depth, e.cols, 2);
     auto c = p.up(matrix_x<S>::Constant(e.rows, e.cols, not_a_number<S>()));
     multiply(p.ctx, p.up(a), p.up(b), c);
-    BOOST_TEST(
-        near(p.down(c), loop_product(a, b), tolerance<S>(e.depth), size_of(a) * size_of(b)));
+    BOOST_TEST(near(p.down(c), loop_product(a, b), tolerance<S>(e.depth), size_of(a) * size_of(b)));
   }
 }
 
@@ -134,7 +117,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(multiply_add_adds_a_multiple, Case, complex_cases)
     multiply_add(p.ctx, -0.75, p.up(a), p.up(b), x);
     BOOST_TEST(near(p.down(x), expected, tolerance<S>(e.depth), reference));
     auto y = p.up(c);
-    auto const s = p.up(matrix_x<R>::Constant(1, 1, R(-0.75)));
+    auto const s = p.number(R(-0.75));
     multiply_add(p.ctx, s, p.up(a), p.up(b), y);
     BOOST_TEST(near(p.down(y), expected, tolerance<S>(e.depth), reference));
   }
@@ -147,12 +130,12 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(multiply_reads_and_writes_strips, Case, double_cas
   auto x = p.up(all);
   multiply(p.ctx, x.middleRows(0, 30).middleCols(0, 33), x.middleRows(30, 33).middleCols(0, 28),
            x.middleRows(35, 30).middleCols(40, 28));
-  matrix_x<S> const expected =
-      loop_product<S>(all.block(0, 0, 30, 33), all.block(30, 0, 33, 28));
+  matrix_x<S> const expected = loop_product<S>(all.block(0, 0, 30, 33), all.block(30, 0, 33, 28));
   all.block(35, 40, 30, 28) = expected;
   BOOST_TEST(near(p.down(x), all, tolerance<S>(33)));
   multiply_add(p.ctx, 1, x.middleRows(0, 2).middleCols(0, 3),
-               x.middleRows(5, 60).middleCols(0, 3).adjoint(), x.middleRows(3, 2).middleCols(3, 60));
+               x.middleRows(5, 60).middleCols(0, 3).adjoint(),
+               x.middleRows(3, 2).middleCols(3, 60));
   all.block(3, 3, 2, 60) +=
       loop_product<S>(all.block(0, 0, 2, 3), all.block(5, 0, 60, 3).adjoint());
   BOOST_TEST(near(p.down(x), all, tolerance<S>(33)));
@@ -225,8 +208,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(cholesky_reports_a_pivot_that_is_not_positive, Cas
           raise(p.ctx, status, stiefelx::refined);
           auto x = p.up(g);
           cholesky(p.ctx, x, status);
-          BOOST_TEST(status_value(p.ctx, status) ==
-                     (stiefelx::rank_deficient | stiefelx::refined));
+          BOOST_TEST(status_value(p.ctx, status) == (stiefelx::rank_deficient | stiefelx::refined));
           auto y = p.up(g);
           cholesky(p.ctx, y, no_status{});
         }
@@ -302,8 +284,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(solve_leaves_a_small_residual, Case, complex_cases
         matrix_x<S> const found = p.down(y);
         // Growth of the factors under partial pivoting is near n^(2/3) for random matrices.
         double const growth = std::pow(static_cast<double>(std::max<index_t>(n, 1)), 2.0 / 3);
-        BOOST_TEST(near(loop_product(a, found), b, tolerance<S>(n, growth),
-                        size_of(a) * size_of(found)));
+        BOOST_TEST(
+            near(loop_product(a, found), b, tolerance<S>(n, growth), size_of(a) * size_of(found)));
       }
     }
   }

@@ -72,11 +72,13 @@ static_assert(!std::is_constructible_v<owner, eigen> && !std::is_convertible_v<o
 template <class Ctx, class A, class B>
 concept Copies = requires(Ctx& ctx, A const& a, B b) { copy(ctx, a, static_cast<B&&>(b)); };
 
-static_assert(Copies<archetype::context, owner, owner&> && Copies<archetype::context, owner, window>);
+static_assert(Copies<archetype::context, owner, owner&> &&
+              Copies<archetype::context, owner, window>);
 static_assert(!Copies<archetype::context, owner, owner>, "a temporary owner is no output");
 static_assert(!Copies<archetype::context, owner, archetype::view<double const>>);
 static_assert(!Copies<archetype::context, owner, archetype::adjoint_view<double>>);
-static_assert(!Copies<archetype::context, eigen, owner&> && !Copies<archetype::context, owner, eigen&>);
+static_assert(!Copies<archetype::context, eigen, owner&> &&
+              !Copies<archetype::context, owner, eigen&>);
 static_assert(!Copies<stiefelx::host::context, owner, eigen&>);
 static_assert(!Copies<stiefelx::host::context, eigen, owner&>);
 static_assert(!Copies<stiefelx::host::context, owner, owner&>);

@@ -97,8 +97,8 @@ BOOST_AUTO_TEST_CASE(every_form_of_an_input_is_read_alike) {
 
     matrix_x<double> s(1, 1);
     inner(ctx, x, b, s);
-    BOOST_TEST(near(s, (a.cwiseProduct(b)).rowwise().sum().colwise().sum(), bound,
-                    a.norm() * b.norm()));
+    BOOST_TEST(
+        near(s, (a.cwiseProduct(b)).rowwise().sum().colwise().sum(), bound, a.norm() * b.norm()));
     norm(ctx, x, s);
     BOOST_TEST(std::abs(s(0, 0) - a.norm()) <= bound * a.norm());
     all_finite(ctx, x, s);

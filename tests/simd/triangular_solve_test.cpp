@@ -3,10 +3,12 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <limits>
 #include <random>
 #include <tuple>
+#include <type_traits>
 #include <vector>
 
 #include <stiefelx/simd/triangular_solve.hpp>
@@ -16,9 +18,12 @@ namespace {
 using stiefelx::simd::native_width;
 using scalars = std::tuple<float, double>;
 
-// Arithmetic turns a signaling NaN into a quiet one, so even adding zero to a guard shows.
+// The bits of a signaling NaN. Arithmetic makes it quiet, so even adding zero to it shows.
 template <class T>
-constexpr T guard = std::numeric_limits<T>::signaling_NaN();
+using bits_t = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+template <class T>
+constexpr bits_t<T> guard =
+    (~bits_t<T>{0} >> 1) ^ (bits_t<T>{1} << (std::numeric_limits<T>::digits - 2));
 
 // An n x p matrix at an offset from aligned memory, with columns `stride` apart, and guard values
 // before it, after it and between its columns.
@@ -29,7 +34,9 @@ struct guarded {
 
   guarded(std::ptrdiff_t n, std::ptrdiff_t p, std::ptrdiff_t gap, std::ptrdiff_t shift)
       : rows(n), cols(p), stride(n + gap), offset(shift),
-        memory(std::size_t(shift + p * (n + gap) + 40), guard<T>) {}
+        memory(std::size_t(shift + p * (n + gap) + 40)) {
+    for (T& value : memory) std::memcpy(&value, &guard<T>, sizeof(T));
+  }
 
   T* data() { return memory.data() + offset; }
   T& operator()(std::ptrdiff_t i, std::ptrdiff_t j) {
@@ -40,7 +47,8 @@ struct guarded {
     for (std::ptrdiff_t k = 0; k < std::ptrdiff_t(memory.size()); ++k) {
       std::ptrdiff_t const at = k - offset;
       bool const inside = rows > 0 && at >= 0 && at / stride < cols && at % stride < rows;
-      if (!inside && memory[std::size_t(k)] != guard<T>) return false;
+      T const& value = memory[std::size_t(k)];
+      if (!inside && std::memcmp(&value, &guard<T>, sizeof(T)) != 0) return false;
     }
     return true;
   }

@@ -50,9 +50,9 @@ static_assert(std::is_same_v<owning_t<archetype::context, archetype::view<double
 // --- core and orth -------------------------------------------------------------------------------
 
 template <class S>
-void factorizations(archetype::context& ctx, archetype::matrix<S> const& a,
-                    archetype::matrix<S>& q, archetype::matrix<S>& r,
-                    archetype::matrix<int>& status, archetype::matrix<real_of_t<S>>& s) {
+void factorizations(archetype::context& ctx, archetype::matrix<S> const& a, archetype::matrix<S>& q,
+                    archetype::matrix<S>& r, archetype::matrix<int>& status,
+                    archetype::matrix<real_of_t<S>>& s) {
   random_stream stream{1, 0};
   fill_normal(ctx, stream, 1, q);
   fill_normal(ctx, stream, 1, q.middleCols(0, 1));

@@ -83,9 +83,9 @@ struct test_case {
 };
 
 /// Both backends with float and double.
-using real_cases = std::tuple<test_case<host_backend, float>, test_case<host_backend, double>,
-                              test_case<archetype_backend, float>,
-                              test_case<archetype_backend, double>>;
+using real_cases =
+    std::tuple<test_case<host_backend, float>, test_case<host_backend, double>,
+               test_case<archetype_backend, float>, test_case<archetype_backend, double>>;
 
 /// The real cases, and both backends with complex entries.
 using complex_cases =
@@ -97,6 +97,32 @@ using complex_cases =
 /// Both backends in double, for what does not depend on the scalar.
 using double_cases =
     std::tuple<test_case<host_backend, double>, test_case<archetype_backend, double>>;
+
+/// A context of a typed test, and transfer to it and from it.
+template <class Case>
+struct place {
+  using backend = typename Case::backend;
+
+  typename Case::context ctx;
+
+  /// An owning matrix of the backend.
+  template <class A>
+  auto up(A const& a) {
+    return backend::upload(ctx, a);
+  }
+
+  /// The entries of a matrix of the backend.
+  template <class A>
+  auto down(A const& a) {
+    return backend::download(ctx, a);
+  }
+
+  /// An owning 1 x 1 matrix of the backend.
+  template <class T>
+  auto number(T x) {
+    return up(matrix_x<T>::Constant(1, 1, x));
+  }
+};
 
 /// An owning 1 x 1 matrix that holds 0.
 template <class Backend, class S>

@@ -44,7 +44,7 @@ template <class H, class A, class G, class C>
 struct moe_lora_saved {
   H h;                     ///< (E r) x T, \f$ h_e = A_e x \f$
   A coefficients;          ///< k x T of double, a
-  G gram;                  ///< k^2 x T of double, each column a token's Gram matrix
+  G token_grams;           ///< k^2 x T of double, each column a token's Gram matrix
   C moments;               ///< (E r) x (E r) of double, blocks \f$ B_i^T B_j \f$
   mixing_options options;  ///< with the guard that was used
 };
@@ -126,16 +126,16 @@ auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing c
 
   auto h = product(ctx, experts.down.adjoint(), x);
   auto coefficients = scratch<double>(ctx, k, tokens);
-  auto gram_matrices = scratch<double>(ctx, plain ? 0 : k * k, tokens);
+  auto token_grams = scratch<double>(ctx, plain ? 0 : k * k, tokens);
   auto moments = plain ? scratch<double>(ctx, 0, 0) : detail::expert_moments(ctx, experts.up);
   auto mixed = scratch<S>(ctx, h.rows(), tokens);
   index_t const rank = experts.down.cols() / experts.count;
   run_batch(ctx, tokens, mix_forward_body{algebra, k, rank}, std::as_const(h), routes.ids, routes.weights, moments,
-            gram_matrices, coefficients, mixed);
+            token_grams, coefficients, mixed);
   multiply_add(ctx, experts.scaling, experts.up.adjoint(), mixed, y);
-  return moe_lora_saved<decltype(h), decltype(coefficients), decltype(gram_matrices),
+  return moe_lora_saved<decltype(h), decltype(coefficients), decltype(token_grams),
                         decltype(moments)>{std::move(h), std::move(coefficients),
-                                           std::move(gram_matrices), std::move(moments), options};
+                                           std::move(token_grams), std::move(moments), options};
 }
 
 /// \brief Gradients of moe_lora_forward().
@@ -190,12 +190,12 @@ void moe_lora_backward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing 
   auto mixed = scratch<S>(ctx, all, tokens);
   run_batch(ctx, tokens, mix_backward_body{algebra, k, rank, experts.scaling},
             std::as_const(saved.h), routes.ids,
-            routes.weights, saved.moments, saved.gram, saved.coefficients, dh, mixed, dweights);
+            routes.weights, saved.moments, saved.token_grams, saved.coefficients, dh, mixed, dweights);
   multiply_add(ctx, experts.scaling, mixed, dy.adjoint(), dup);
   if (saved.options.kind != mixing::none) {
     auto cross = scratch<S>(ctx, all, all);
     run_batch(ctx, experts.count, cross_moments_body{k, rank}, std::as_const(saved.h),
-              routes.ids, saved.gram,
+              routes.ids, saved.token_grams,
               saved.moments, cross);
     multiply_add(ctx, 1, cross.adjoint(), experts.up, dup);
   }

@@ -31,12 +31,12 @@ struct equilibrate_whole_body {
   template <Team T, class S>
   STIEFELX_HD void operator()(T const& team, index_t, double*, matrix_ref<S const> a,
                               matrix_ref<S> b, matrix_ref<int> status) const {
-    bool all_finite = true, found = false;
+    bool is_finite = true, found = false;
     int largest = 0;
     for (index_t j = 0; j < a.cols; ++j) {
       bool finite = true;
       int const exponent = column_exponent(team, a.column(j), a.rows, finite);
-      all_finite = all_finite && finite;
+      is_finite = is_finite && finite;
       bool const zero = exponent == 0 && column_squared_norm(team, a.column(j), a.rows) == 0;
       if (zero) continue;
       if (!found || exponent > largest) largest = exponent;
@@ -44,7 +44,7 @@ struct equilibrate_whole_body {
     }
     for (index_t j = 0; j < a.cols; ++j)
       scale_by_power(team, a.column(j), a.rows, -largest, b.column(j));
-    if (team.rank() == 0) status(0, 0) = all_finite ? 0 : not_finite;
+    if (team.rank() == 0) status(0, 0) = is_finite ? 0 : not_finite;
   }
 };
 

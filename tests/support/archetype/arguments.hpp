@@ -67,8 +67,7 @@ concept Coefficient = std::is_arithmetic_v<std::remove_cvref_t<C>> || (Input<C> 
 
 /// Both real, or both complex: what copy() converts.
 template <class A, class B>
-concept Convertible =
-    detail::is_complex<scalar_t<A>> == detail::is_complex<scalar_t<B>>;
+concept Convertible = detail::is_complex<scalar_t<A>> == detail::is_complex<scalar_t<B>>;
 
 /// \throws std::logic_error unless a is rows x cols
 template <Input A>

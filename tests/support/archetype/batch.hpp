@@ -20,8 +20,8 @@ template <class A>
   using S = scalar_t<A>;
   using Entry = std::conditional_t<is_output<A&>, S, S const>;
   auto const& area = access::area(a);
-  return stiefelx::matrix_ref<Entry>{area.memory->address(area.row, area.col), area.rows,
-                                     area.cols, area.memory->stride()};
+  return stiefelx::matrix_ref<Entry>{area.memory->address(area.row, area.col), area.rows, area.cols,
+                                     area.memory->stride()};
 }
 
 }  // namespace detail

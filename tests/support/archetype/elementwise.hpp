@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include <string>
+#include <concepts>
+#include <cstdint>
 #include <tuple>
 #include <type_traits>
-#include <utility>
 
 #include <stiefelx/core/alias.hpp>
 #include <stiefelx/core/status.hpp>
@@ -218,8 +218,7 @@ void transform(context&, F const& f, stiefelx::output_list<First, Y...> out,
               (check(x), ...);
               for (index_t j = cols; j-- > 0;)
                 for (index_t i = rows; i-- > 0;)
-                  f(access::at(first, i, j), access::at(y, i, j)...,
-                    detail::broadcast(x, i, j)...);
+                  f(access::at(first, i, j), access::at(y, i, j)..., detail::broadcast(x, i, j)...);
             },
             in.matrices);
       },

@@ -12,6 +12,7 @@
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <stiefelx/core/matrix.hpp>
@@ -80,7 +81,7 @@ template <class S>
 template <class S>
 class storage final : public allocation {
  public:
-  static constexpr index_t gap = 3;             ///< guarded entries between two columns
+  static constexpr index_t gap = 3;              ///< guarded entries between two columns
   static constexpr unsigned char canary = 0xA5;  ///< byte that fills a gap
 
   storage(std::shared_ptr<ledger> book, purpose use, index_t rows, index_t cols)

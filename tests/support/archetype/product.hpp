@@ -42,8 +42,8 @@ void multiply_add(context&, S const& s, A const& a, B const& b, C&& c) {
   double const number = coefficient("multiply_add", s);
   for (index_t j = 0; j < c.cols(); ++j)
     for (index_t i = 0; i < c.rows(); ++i)
-      access::at(c, i, j) = converted<scalar_t<C>>(
-          wide(c, i, j) + number * detail::row_times_column(a, b, i, j));
+      access::at(c, i, j) =
+          converted<scalar_t<C>>(wide(c, i, j) + number * detail::row_times_column(a, b, i, j));
 }
 
 /// Scratch = a b.

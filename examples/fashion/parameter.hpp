@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <string>
+#include <utility>
+#include <variant>
+
+#include <stiefelx/stiefelx.hpp>
+
+namespace example {
+
+/// \brief A trained matrix with its gradient, its optimizer and its own peak learning rate.
+///
+/// The optimizer is AdamW, or Riemannian Adam once the matrix has been moved to a Stiefel manifold.
+template <class S>
+struct parameter {
+  using matrix = Eigen::Matrix<S, -1, -1>;
+  using context = stiefelx::host::context;
+  using adamw =
+      decltype(stiefelx::adamw(std::declval<context&>(), std::declval<matrix const&>()));
+  using on_stiefel = decltype(stiefelx::riemannian_adam(
+      std::declval<context&>(), stiefelx::stiefel{1, 1}, std::declval<matrix const&>()));
+
+  /// A parameter with AdamW.
+  parameter(context& ctx, std::string given, matrix start, double peak_rate, double decay = 0)
+      : name(std::move(given)),
+        value(std::move(start)),
+        gradient(matrix::Zero(value.rows(), value.cols())),
+        rate(peak_rate),
+        optimizer(adamw(ctx, value, {.weight_decay = decay})) {}
+
+  /// Keeps the matrix, whose columns are orthonormal, on its Stiefel manifold from now on.
+  void move_to_stiefel(context& ctx) {
+    optimizer = on_stiefel(ctx, stiefelx::stiefel{value.rows(), value.cols()}, value);
+  }
+
+  /// Moves the matrix one step at `schedule` times its peak rate.
+  void step(context& ctx, double schedule) {
+    std::visit(
+        [&](auto& o) {
+          o.set_learning_rate(rate * schedule);
+          o.step(ctx, value, gradient);
+        },
+        optimizer);
+  }
+
+  /// Visits the value and every array of the optimizer, as visit(name, matrix&).
+  template <class Visit>
+  void for_each_array(Visit&& visit) {
+    visit(name, value);
+    std::visit(
+        [&](auto& o) {
+          o.for_each_array([&](char const* part, auto& m) { visit(name + "/" + part, m); });
+        },
+        optimizer);
+  }
+
+  std::string name;                             ///< for checkpoints
+  matrix value;                                 ///< the parameter
+  matrix gradient;                              ///< of value's shape
+  double rate;                                  ///< peak learning rate
+  std::variant<adamw, on_stiefel> optimizer;  ///< state
+};
+
+}  // namespace example
