@@ -199,7 +199,8 @@ int main(int argc, char** argv) {
 #ifdef BENCH_OPENBLAS
   version += ", " + bench::openblas::version();
 #endif
-  suite limits(argc, argv, version);
+  // There are many rows, each of one simple loop.
+  suite limits(argc, argv, version, 0.015);
 #ifdef BENCH_OPENBLAS
   openblas_set_num_threads(limits.threads());
 #endif

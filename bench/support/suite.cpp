@@ -18,10 +18,8 @@ namespace bench {
 
 namespace {
 
-// An odd number of repetitions has a median that was measured. Short ones let the rows of a
-// program alternate often.
+// An odd number of repetitions has a median that was measured.
 constexpr int repetitions = 11;
-constexpr double seconds_per_repetition = 0.05;
 
 [[noreturn]] void refuse_arguments(std::string const& reason) {
   std::cerr << reason << "\nusage: PROGRAM [--list] [--filter REGEX] [--threads N]"
@@ -120,7 +118,8 @@ class row_reporter : public benchmark::BenchmarkReporter {
 
 }  // namespace
 
-suite::suite(int argc, char** argv, std::string version) : version_(std::move(version)) {
+suite::suite(int argc, char** argv, std::string version, double seconds)
+    : version_(std::move(version)), seconds_(seconds) {
   for (int i = 1; i < argc; ++i) {
     std::string_view const option = argv[i];
     if (option == "--list") {
@@ -176,7 +175,7 @@ int suite::run() {
                                    }
                                  })
         ->UseRealTime()
-        ->MinTime(seconds_per_repetition)
+        ->MinTime(seconds_)
         ->Repetitions(repetitions);
   }
   if (rows.empty()) return status;

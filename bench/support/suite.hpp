@@ -40,7 +40,8 @@ class suite {
  public:
   /// \brief Reads the command line; a wrong one is told on standard error and exits with 2.
   /// \param[in] version  the library that is timed, with its BLAS
-  suite(int argc, char** argv, std::string version);
+  /// \param[in] seconds  shortest time of a repetition
+  suite(int argc, char** argv, std::string version, double seconds = 0.05);
 
   /// Threads that the cases are to use.
   int threads() const { return threads_; }
@@ -71,6 +72,7 @@ class suite {
   };
 
   std::string version_;
+  double seconds_;
   std::string filter_;
   int threads_ = 1;
   bool list_ = false;

@@ -14,16 +14,15 @@
 
 namespace example {
 
-using stiefelx::index_t;
-namespace host = stiefelx::host;
+using namespace stiefelx;
 
 /// How a frozen layer is adapted.
 struct adapter_plan {
   enum class form { none, lora, mixture, stiefel } kind = form::none;
   index_t experts = 1;
   index_t rank = 4;
-  stiefelx::router_options routing{};
-  stiefelx::mixing mix = stiefelx::mixing::none;
+  router_options routing{};
+  mixing mix = mixing::none;
   double balance = 0;         // coefficient of the balance loss
   bool uniform_gate = false;  // a router that stays at zero
 };
@@ -36,10 +35,10 @@ class adapter {
 
  public:
   adapter(host::context& ctx, adapter_plan plan, index_t d_in, index_t d_out,
-          stiefelx::random_stream& random, std::string const& layer)
+          random_stream& random, std::string const& layer)
       : plan_(plan) {
     if (plan.kind == form::none) return;
-    bool const orthonormal = plan.mix == stiefelx::mixing::orthonormal;
+    bool const orthonormal = plan.mix == mixing::orthonormal;
     index_t const all = plan.experts * plan.rank;
     double const rate = plan.kind == form::lora ? 5e-3 : plan.kind == form::stiefel ? 2e-2 : 1e-2;
     double const bound = 1 / std::sqrt(static_cast<double>(d_in));
@@ -49,8 +48,8 @@ class adapter {
     if (orthonormal) fill_normal(ctx, random, 1 / std::sqrt(static_cast<double>(plan.rank)), up);
     if (plan.kind == form::stiefel) {
       up.resize(d_out, all);  // points have orthonormal columns, so this factor lies the other way
-      random_point(ctx, stiefelx::stiefel{d_in, all}, random, down);
-      random_point(ctx, stiefelx::stiefel{d_out, all}, random, up);
+      random_point(ctx, stiefel{d_in, all}, random, down);
+      random_point(ctx, stiefel{d_out, all}, random, up);
     }
     parameters_.emplace_back(ctx, layer + ".down", down, rate);
     parameters_.emplace_back(ctx, layer + ".up", up, rate);
@@ -139,21 +138,21 @@ class adapter {
 
  private:
   auto experts() {
-    return stiefelx::lora_experts{parameters_[0].value, parameters_[1].value, plan_.experts,
+    return lora_experts{parameters_[0].value, parameters_[1].value, plan_.experts,
                                   scaling_};
   }
   using context = host::context&;
   using in = matrix const&;
-  using routing = decltype(route(std::declval<context>(), std::declval<in>(), std::declval<in>()));
+  using routes = decltype(route(std::declval<context>(), std::declval<in>(), std::declval<in>()));
   using kept = decltype(moe_lora_forward(
-      std::declval<context>(), std::declval<stiefelx::lora_experts<matrix&, matrix&>>(),
-      std::declval<routing const&>(), std::declval<in>(), std::declval<matrix&>()));
+      std::declval<context>(), std::declval<lora_experts<matrix&, matrix&>>(),
+      std::declval<routes const&>(), std::declval<in>(), std::declval<matrix&>()));
 
   adapter_plan plan_;
   double scaling_ = 2;
   std::vector<parameter<S>> parameters_;
   matrix h_, ungained_;
-  std::optional<routing> routes_;
+  std::optional<routes> routes_;
   std::optional<kept> saved_;
 };
 
@@ -164,7 +163,7 @@ class network {
   using matrix = Eigen::Matrix<S, -1, -1>;
 
   /// Weights uniform in +-1/sqrt(d_in), biases zero.
-  network(host::context& ctx, std::vector<index_t> const& sizes, stiefelx::random_stream& random,
+  network(host::context& ctx, std::vector<index_t> const& sizes, random_stream& random,
           double rate, double decay) {
     for (std::size_t l = 0; l + 1 < sizes.size(); ++l) {
       matrix w(sizes[l + 1], sizes[l]);
@@ -179,7 +178,7 @@ class network {
   }
 
   /// Puts an adapter on each hidden layer; the layers themselves are trained only when asked.
-  void adapt(host::context& ctx, adapter_plan plan, stiefelx::random_stream& random, bool train) {
+  void adapt(host::context& ctx, adapter_plan plan, random_stream& random, bool train) {
     for (std::size_t l = 0; l + 1 < depth(); ++l)
       adapters_.emplace_back(ctx, plan, weight(l).cols(), weight(l).rows(), random,
                              layers_[2 * l].name);

@@ -17,6 +17,11 @@
 #include <stiefelx/manifold/stiefel_retraction.hpp>
 #include <stiefelx/manifold/stiefel_transport.hpp>
 #include <stiefelx/nn/balance.hpp>
+#include <stiefelx/nn/cross_entropy.hpp>
+#include <stiefelx/nn/expert_gain.hpp>
+#include <stiefelx/nn/expert_gram_schmidt.hpp>
+#include <stiefelx/nn/expert_similarity.hpp>
+#include <stiefelx/nn/gelu.hpp>
 #include <stiefelx/nn/lora.hpp>
 #include <stiefelx/nn/moe_lora.hpp>
 #include <stiefelx/nn/moe_lora_body.hpp>
@@ -33,6 +38,8 @@
 #include <stiefelx/orth/inverse_sqrt.hpp>
 #include <stiefelx/orth/polar.hpp>
 #include <stiefelx/orth/residual.hpp>
+#include <stiefelx/testing/check_gradient.hpp>
+#include <stiefelx/testing/check_retraction.hpp>
 #include <support/archetype/batch.hpp>
 #include <support/archetype/verbs.hpp>
 
@@ -186,7 +193,7 @@ template void plain_optimizers(archetype::context&, archetype::matrix<double>&,
 template <class S>
 void layers(archetype::context& ctx, archetype::matrix<S>& down, archetype::matrix<S>& up,
             archetype::matrix<S> const& router, archetype::matrix<S> const& x,
-            archetype::matrix<S>& y, archetype::matrix<S>& dx, archetype::matrix<S>& loss) {
+            archetype::matrix<S>& y, archetype::matrix<S>& dx) {
   index_t const tokens = x.cols();
   auto h = scratch<S>(ctx, down.cols(), tokens);
   auto ddown = zeros_like(ctx, down);
@@ -195,24 +202,78 @@ void layers(archetype::context& ctx, archetype::matrix<S>& down, archetype::matr
   lora_forward(ctx, down, up, 2, x, y, h);
   lora_backward(ctx, down, up, 2, x, h, y, ddown, dup, 1, dx);
 
-  auto const routes = route(ctx, router, x, {.top_k = 2});
+  auto routes = route(ctx, router, x, {.top_k = 2});
+  auto gain = zeros<S>(ctx, router.cols(), 1);
+  auto dgain = zeros_like(ctx, gain);
+  auto const gates = clone(ctx, routes.weights);
+  apply_gain(ctx, gain, routes.ids, routes.weights);
+
   auto dscores = scratch<S>(ctx, router.cols(), tokens);
   auto dweights = scratch<S>(ctx, 2, tokens);
+  auto similarity = scratch<double>(ctx, 2, 1);
+  auto loss = scratch<double>(ctx, 1, 1);
   lora_experts const experts(down, up, router.cols(), 2);
   auto saved = moe_lora_forward(ctx, experts, routes, x, y, {.kind = mixing::orthonormal});
   moe_lora_backward(ctx, experts, routes, saved, x, y, ddown, dup, dweights, 0, dx);
+  expert_similarity(ctx, experts, routes, x, {}, similarity);
+  apply_gain_backward(ctx, gain, routes.ids, gates, dweights, dgain);
   gate_backward(ctx, routes, dweights, dscores);
   balance_loss(ctx, 1e-2, routes, loss, dscores);
   router_backward(ctx, router, x, dscores, drouter, 1, dx);
 }
 
+template <class S>
+void heads(archetype::context& ctx, archetype::matrix<S> const& e, archetype::matrix<S> const& w,
+           archetype::matrix<S>& y, archetype::matrix<S>& de, archetype::matrix<S>& dw,
+           archetype::matrix<int> const& labels) {
+  auto saved = expert_gram_schmidt(ctx, e, w, y);
+  expert_gram_schmidt_backward(ctx, e, w, saved, y, de, dw);
+  auto slope = scratch<S>(ctx, y.rows(), y.cols());
+  auto loss = scratch<double>(ctx, 1, 1);
+  gelu(ctx, y, y, slope);
+  gelu(ctx, e.middleCols(0, 3), de.middleCols(0, 3), de.middleCols(3, 3));
+  cross_entropy(ctx, y, labels, loss, slope);
+  cross_entropy(ctx, y.middleCols(0, 2), labels.middleCols(0, 2), loss, y.middleCols(0, 2));
+}
+
 template void layers(archetype::context&, archetype::matrix<float>&, archetype::matrix<float>&,
                      archetype::matrix<float> const&, archetype::matrix<float> const&,
-                     archetype::matrix<float>&, archetype::matrix<float>&,
-                     archetype::matrix<float>&);
+                     archetype::matrix<float>&, archetype::matrix<float>&);
 template void layers(archetype::context&, archetype::matrix<double>&, archetype::matrix<double>&,
                      archetype::matrix<double> const&, archetype::matrix<double> const&,
-                     archetype::matrix<double>&, archetype::matrix<double>&,
-                     archetype::matrix<double>&);
+                     archetype::matrix<double>&, archetype::matrix<double>&);
+template void heads(archetype::context&, archetype::matrix<float> const&,
+                    archetype::matrix<float> const&, archetype::matrix<float>&,
+                    archetype::matrix<float>&, archetype::matrix<float>&,
+                    archetype::matrix<int> const&);
+template void heads(archetype::context&, archetype::matrix<double> const&,
+                    archetype::matrix<double> const&, archetype::matrix<double>&,
+                    archetype::matrix<double>&, archetype::matrix<double>&,
+                    archetype::matrix<int> const&);
+
+// --- testing -------------------------------------------------------------------------------------
+
+template <class S>
+bool checks(archetype::context& ctx, archetype::matrix<S> const& x, archetype::matrix<S> const& v) {
+  stiefel const m{x.rows(), x.cols()};
+  auto const cost = [](archetype::context& where, archetype::matrix<S> const& point) {
+    auto s = scratch<double>(where, 1, 1);
+    inner(where, point, point, s);
+    return value(where, s);
+  };
+  auto const gradient = [](archetype::context& where, archetype::matrix<S> const& point,
+                           archetype::matrix<S>& g) {
+    copy(where, point, g);
+    scale(where, 2, g);
+  };
+  return check_retraction(ctx, m, x, v).passed &&
+         check_retraction(ctx, m, x, v.middleCols(0, v.cols()), cayley_retraction{}).passed &&
+         check_gradient(ctx, m, x, v, cost, gradient, polar_retraction{}).passed;
+}
+
+template bool checks(archetype::context&, archetype::matrix<float> const&,
+                     archetype::matrix<float> const&);
+template bool checks(archetype::context&, archetype::matrix<double> const&,
+                     archetype::matrix<double> const&);
 
 }  // namespace stiefelx

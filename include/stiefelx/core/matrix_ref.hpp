@@ -22,13 +22,18 @@ struct matrix_ref {
   index_t cols;    ///< columns
   index_t stride;  ///< entries from one column to the next, at least rows
 
-  /// Entry (i, j).
+  /// \param[in] i  row
+  /// \param[in] j  column
+  /// \returns entry (i, j)
   STIEFELX_HD T& operator()(index_t i, index_t j) const { return data[i + j * stride]; }
 
-  /// Pointer to column j.
+  /// \param[in] j  column
+  /// \returns pointer to its first entry
   STIEFELX_HD T* column(index_t j) const { return data + j * stride; }
 
-  /// Columns first .. first + count - 1.
+  /// \param[in] first  first column of the view
+  /// \param[in] count  number of columns
+  /// \returns a view of these columns
   STIEFELX_HD matrix_ref middle_columns(index_t first, index_t count) const {
     return {data + first * stride, rows, count, stride};
   }

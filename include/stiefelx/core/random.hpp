@@ -17,7 +17,7 @@ namespace stiefelx {
 /// \brief A stream of random numbers that is a function of its position.
 /// \ingroup core
 ///
-/// Philox4x32 with ten rounds \cite salmon2011: word i of a stream depends on (seed, offset, i)
+/// Philox4x32 with ten rounds (see \cite salmon2011 ): word i of a stream depends on (seed, offset, i)
 /// alone. So an array gets the same numbers on one thread or many, on either side, and a run can
 /// go on from two saved integers. Each function that draws advances `offset` by one.
 struct random_stream {

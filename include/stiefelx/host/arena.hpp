@@ -48,13 +48,13 @@ class arena {
     if (blocks_.empty() && chunks_.size() > 1) merge();
   }
 
-  /// Blocks that are live.
+  /// \returns the number of live blocks
   std::size_t live() const {
     return static_cast<std::size_t>(
         std::count_if(blocks_.begin(), blocks_.end(), [](record const& r) { return !r.free; }));
   }
 
-  /// Bytes held, in use or not.
+  /// \returns the bytes held, in use or not
   std::size_t capacity() const {
     std::size_t sum = 0;
     for (chunk const& c : chunks_) sum += c.size;

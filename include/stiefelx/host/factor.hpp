@@ -4,11 +4,14 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include <Eigen/Core>
 
 #include <stiefelx/core/status.hpp>
 #include <stiefelx/host/multiply.hpp>
+#include <stiefelx/simd/gram.hpp>
+#include <stiefelx/simd/triangular_solve.hpp>
 
 /// \file
 /// \brief Gram matrices, Cholesky and LU factors and triangular solves of the host.
@@ -17,6 +20,19 @@
 namespace stiefelx::host {
 
 namespace detail {
+
+// From here on the kernels of simd/ are faster than products: measured crossover, all p.
+template <class Y>
+bool is_for_simd(Y const& y) {
+  return y.rows() >= 64 && y.cols() >= 4;
+}
+
+template <class Y>
+inline constexpr bool may_use_simd = std::is_floating_point_v<scalar_t<Y>> && is_plain<Y> &&
+                                     !is_fixed<plain_t<Y, scalar_t<Y>>>;
+
+// Rows a task of a triangular solve takes: fixed, so results do not depend on the threads.
+inline constexpr index_t solve_rows = 2048;
 
 // Blocks of this order stay in the first-level cache; the work outside them is products.
 inline constexpr index_t factor_block = 48;
@@ -70,6 +86,18 @@ void solve_left_adjoint_block(R const& r, B&& b) {
 /// \returns p x p, on the stack when p is static
 template <EigenMatrix Y>
 auto gram(context& ctx, Y const& y) {
+  if constexpr (detail::may_use_simd<Y>) {
+    if (detail::is_for_simd(y)) {
+      using S = scalar_t<Y>;
+      index_t const n = y.rows(), p = y.cols();
+      using Plain = Eigen::Matrix<S, detail::expression_t<Y>::ColsAtCompileTime,
+                                  detail::expression_t<Y>::ColsAtCompileTime>;
+      auto g = detail::make<Plain>(ctx, p, p);
+      auto room = scratch<S>(ctx, simd::gram_workspace<S>(n, p), 1);
+      simd::gram(n, p, y.data(), y.outerStride(), g.data(), g.outerStride(), room.data());
+      return g;
+    }
+  }
   auto g = product(ctx, y.adjoint(), y);
   symmetrize(ctx, g);
   return g;
@@ -108,6 +136,20 @@ void cholesky(context& ctx, G&& g, Status&& status) {
 /// \param[in,out] y    n x p; must not overlap r
 template <EigenMatrix R, EigenOutput Y>
 void solve_right(context& ctx, R const& r, Y&& y) {
+  if constexpr (detail::may_use_simd<Y> && detail::is_plain<R>) {
+    if (detail::is_for_simd(y)) {
+      using S = scalar_t<Y>;
+      index_t const rows = y.rows(), p = y.cols(), room = simd::solve_right_workspace<S>(p);
+      index_t const tasks = (rows + detail::solve_rows - 1) / detail::solve_rows;
+      auto memory = scratch<S>(ctx, room, std::min<index_t>(tasks, ctx.workers.size()));
+      ctx.workers.for_each_index(tasks, [&](index_t task, int worker) {
+        index_t const first = task * detail::solve_rows;
+        simd::solve_right(std::min(detail::solve_rows, rows - first), p, r.data(), r.outerStride(),
+                          y.data() + first, y.outerStride(), memory.data() + worker * room);
+      });
+      return;
+    }
+  }
   index_t const n = r.cols();
   for (index_t k = 0; k < n; k += detail::factor_block) {
     index_t const b = std::min(detail::factor_block, n - k);

@@ -78,10 +78,13 @@ class scratch_matrix : public Eigen::Map<Plain, Eigen::AlignedMax> {
              rows, cols),
         memory_(&ctx.memory) {}
   /// Takes over the block; the source is left empty-handed.
+  /// \param[in] other  owner until now
   scratch_matrix(scratch_matrix&& other) noexcept
       : Base(other), memory_(std::exchange(other.memory_, nullptr)) {}
   scratch_matrix(scratch_matrix const&) = delete;
-  /// Copies the entries, as for every Eigen matrix; the shapes agree.
+  /// Copies the entries, as for every Eigen matrix.
+  /// \param[in] other  of this shape
+  /// \returns this
   scratch_matrix& operator=(scratch_matrix const& other) {
     Base::operator=(other);
     return *this;

@@ -35,7 +35,7 @@ class thread_pool {
     for (std::thread& t : threads_) t.join();
   }
 
-  /// Workers, the caller included.
+  /// \returns the number of workers, the caller included
   int size() const { return size_; }
 
   /// \brief Calls f(index, worker) for every index below count, in any order.

@@ -10,7 +10,7 @@ namespace stiefelx {
 /// \brief Team text: share of the choices and mean probability of one expert.
 /// \ingroup nn
 struct expert_load_body {
-  /// No scratch.
+  /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
   /// \param[in]  team  lanes share the tokens
@@ -40,7 +40,7 @@ struct expert_load_body {
 struct balance_backward_body {
   double factor;  ///< coefficient E / T
 
-  /// No scratch.
+  /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
   /// \param[in]     team     lanes; one works

@@ -13,7 +13,7 @@ namespace stiefelx {
 struct cross_entropy_body {
   double weight;  ///< 1 / T
 
-  /// No scratch.
+  /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
   /// \param[in]  team     lanes; one works

@@ -11,7 +11,7 @@ namespace stiefelx {
 /// \brief Team text: multiplies a token's gate weights by its experts' gains.
 /// \ingroup nn
 struct gain_body {
-  /// No scratch.
+  /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
   /// \param[in]     team     lanes; one works
@@ -30,7 +30,7 @@ struct gain_body {
 /// \brief Team text: the gradient of one expert's gain, over all tokens in order.
 /// \ingroup nn
 struct gain_backward_body {
-  /// No scratch.
+  /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
   /// \param[in]     team      lanes share the tokens

@@ -15,7 +15,7 @@ struct similarity_body {
   index_t chosen;          ///< k
   index_t rank;            ///< r
 
-  /// Doubles of scratch a team.
+  /// \returns doubles of scratch a team
   index_t scratch_size() const {
     return mixing_algebra::scratch_size(chosen) + 2 * chosen * chosen + (chosen + 1) * rank;
   }

@@ -57,7 +57,7 @@ struct mix_forward_body {
   index_t chosen;          ///< k
   index_t rank;            ///< r
 
-  /// Doubles of scratch a team.
+  /// \returns doubles of scratch a team
   index_t scratch_size() const {
     return mixing_algebra::scratch_size(chosen) + (chosen + 1) * rank;
   }
@@ -107,7 +107,7 @@ struct mix_backward_body {
   index_t rank;            ///< r
   double scaling;          ///< s
 
-  /// Doubles of scratch a team.
+  /// \returns doubles of scratch a team
   index_t scratch_size() const {
     return mixing_algebra::scratch_size(chosen) + chosen + (2 * chosen + 1) * rank;
   }
@@ -185,7 +185,7 @@ struct cross_moments_body {
   index_t chosen;  ///< k
   index_t rank;    ///< r
 
-  /// No scratch.
+  /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
   /// \param[in]  team   lanes share the rank's columns

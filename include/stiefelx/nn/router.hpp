@@ -34,7 +34,7 @@ struct routing {
 struct gate_body {
   router_options options;  ///< number of experts and normalization
 
-  /// No scratch.
+  /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
   /// \param[in]     team     lanes; one works, experts are few
@@ -84,7 +84,7 @@ struct gate_body {
 struct gate_backward_body {
   router_options options;  ///< as in the forward call
 
-  /// No scratch.
+  /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
   /// \param[in]  team      lanes; one works

@@ -82,9 +82,9 @@ class adamw {
   /// \param[in] learning_rate  at least 0
   void set_learning_rate(double learning_rate) { options_.learning_rate = learning_rate; }
 
-  /// First moment.
+  /// \returns the first moment, of the parameter's shape
   Moment const& first_moment() const { return first_; }
-  /// Second moment.
+  /// \returns the second moment, of the parameter's shape
   Moment const& second_moment() const { return second_; }
 
   /// \brief Offers every array of the state to a visitor, for saving and loading.

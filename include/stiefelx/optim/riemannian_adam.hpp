@@ -102,9 +102,9 @@ class riemannian_adam {
   /// \param[in] learning_rate  at least 0
   void set_learning_rate(double learning_rate) { options_.learning_rate = learning_rate; }
 
-  /// First moment, tangent at the point that the last step left.
+  /// \returns the first moment, tangent at the point that the last step left
   Moment const& first_moment() const { return first_; }
-  /// Second moment, 1 x 1.
+  /// \returns the second moment, 1 x 1
   Number const& second_moment() const { return second_; }
 
   /// \brief Offers every array of the state to a visitor, for saving and loading.

@@ -77,7 +77,7 @@ class riemannian_momentum {
   /// \param[in] learning_rate  at least 0
   void set_learning_rate(double learning_rate) { options_.learning_rate = learning_rate; }
 
-  /// Velocity that the last step moved along, tangent at the point that step started from.
+  /// \returns the velocity that the last step moved along, tangent at the point it started from
   Velocity const& velocity() const { return velocity_; }
 
  private:

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <cmath>
 #include <limits>
 
 #include <stiefelx/core/context.hpp>
@@ -11,7 +12,7 @@ namespace stiefelx {
 /// How cholesky_qr() factors.
 /// \ingroup orth
 enum class cholesky_qr_method {
-  automatic,      ///< one or two passes by a pivot test, Householder when both fail; waits
+  automatic,      ///< one or two passes by a test of the factor, Householder when both fail; waits
   one_pass,       ///< loss of orthogonality grows as the squared condition number
   two_passes,     ///< unit roundoff up to condition \f$ \epsilon^{-1/2} \f$ \cite yamamoto2015
   shifted_three,  ///< unit roundoff up to condition of order \f$ \epsilon^{-1} \f$ \cite fukaya2020
@@ -23,29 +24,37 @@ struct cholesky_qr_options {
   cholesky_qr_method method = cholesky_qr_method::automatic;  ///< see cholesky_qr_method
 };
 
-/// \brief Team text: the smallest ratio of a squared pivot to its diagonal entry.
+/// \brief Team text: how far columns are from depending on each other.
 /// \ingroup orth
 ///
-/// \f$ \min_j r_{jj}^2 / g_{jj} \f$ is 1 for orthogonal columns and falls as the inverse squared
-/// condition number. Below a half, or NaN, one pass does not suffice.
-struct pivot_ratio_body {
+/// \f$ 1 / (g_{jj} (g^{-1})_{jj}) \f$ is the part of column j's squared norm that all the others
+/// leave unexplained: 1 for orthogonal columns, 0 for dependent ones. When it is at least a half
+/// for every column, the condition number of the matrix with its columns brought to norm one is at
+/// most \f$ p \sqrt 2 \f$, since the trace of its inverse Gram matrix is at most 2p. Squared pivots
+/// alone bound nothing of the kind: each may be half of its column's norm while the condition
+/// number grows as \f$ e^{2 \sqrt p} \f$.
+struct independence_body {
   /// No scratch.
   index_t scratch_size() const { return 0; }
 
-  /// \param[in]  team   lanes
-  /// \param[in]  r      p x p, the factor of g = r^H r
-  /// \param[out] ratio  1 x 1, double
+  /// \param[in]  team      lanes
+  /// \param[in]  r         p x p, the factor of g = r^H r
+  /// \param[in]  inverse   p x p, its inverse
+  /// \param[out] smallest  1 x 1, the least part of any column; NaN when r or inverse has one
   template <Team T, class S>
   STIEFELX_HD void operator()(T const& team, index_t, double*, matrix_ref<S> r,
-                              matrix_ref<double> ratio) const {
-    double smallest = 1;
+                              matrix_ref<S> inverse, matrix_ref<double> smallest) const {
+    double least = 1;
     for (index_t j = 0; j < r.cols; ++j) {
-      double const whole = column_squared_norm(team, r.column(j), j + 1);
-      double const pivot = static_cast<double>(real_part(r(j, j)));
-      double const now = pivot * pivot / whole;
-      if (!(now >= smallest)) smallest = now;
+      double rest = 0;
+      for (index_t k = j + team.rank(); k < r.cols; k += team.size()) {
+        double const modulus = static_cast<double>(std::abs(inverse(j, k)));
+        rest += modulus * modulus;
+      }
+      double const part = 1 / (column_squared_norm(team, r.column(j), j + 1) * team.sum(rest));
+      if (!(part >= least)) least = part;
     }
-    if (team.rank() == 0) ratio(0, 0) = smallest;
+    if (team.rank() == 0) smallest(0, 0) = least;
   }
 };
 
@@ -54,7 +63,7 @@ struct pivot_ratio_body {
 struct gram_shift_body {
   index_t rows;  ///< n of the matrix behind the Gram matrix
 
-  /// No scratch.
+  /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
   /// \param[in]     team  lanes
@@ -74,26 +83,37 @@ struct gram_shift_body {
 
 namespace detail {
 
-// q = q r^-1 with the factor r of q's Gram matrix; the ratio tells how good q now is.
-template <class Ctx, class Q, class R, class Ratio, class Bits>
-void cholesky_pass(Ctx& ctx, Q&& q, R&& r, Ratio& ratio, Bits& bits, bool shifted = false) {
+// q = q r^-1 with the factor r of q's Gram matrix.
+template <class Ctx, class Q, class R, class Bits>
+void cholesky_pass(Ctx& ctx, Q&& q, R&& r, Bits& bits, bool shifted = false) {
   {
     auto g = gram(ctx, q);
     if (shifted) run_batch(ctx, 1, gram_shift_body{q.rows()}, g);
     copy(ctx, g, r);
   }
   cholesky(ctx, r, bits);
-  run_batch(ctx, 1, pivot_ratio_body{}, r, ratio);
   solve_right(ctx, r, q);
 }
 
-// One more pass: r takes the product of both factors.
-template <class Ctx, class Q, class R, class Ratio, class Bits>
-void cholesky_repeat(Ctx& ctx, Q&& q, R&& r, Ratio& ratio, Bits& bits) {
-  auto next = clone(ctx, r);
-  cholesky_pass(ctx, q, next, ratio, bits);
+// One more pass: r takes the product of both factors, next is left with the second.
+template <class Ctx, class Q, class R, class Next, class Bits>
+void cholesky_repeat(Ctx& ctx, Q&& q, R&& r, Next& next, Bits& bits) {
+  cholesky_pass(ctx, q, next, bits);
   auto const before = clone(ctx, r);
   multiply(ctx, next, before, r);
+}
+
+// Whether a pass by the factor r gave orthonormal columns; waits.
+template <class Ctx, class R, class Bits>
+bool is_accurate_pass(Ctx& ctx, R const& r, Bits const& bits) {
+  if (value(ctx, bits) != 0) return false;
+  auto factor = clone(ctx, r);
+  auto inverse = clone(ctx, r);
+  set_identity(ctx, inverse);
+  solve_right(ctx, factor, inverse);
+  auto smallest = scratch<double>(ctx, 1, 1);
+  run_batch(ctx, 1, independence_body{}, factor, inverse, smallest);
+  return value(ctx, smallest) >= 0.5;
 }
 
 }  // namespace detail
@@ -106,25 +126,26 @@ void cholesky_repeat(Ctx& ctx, Q&& q, R&& r, Ratio& ratio, Bits& bits) {
 /// method for n much larger than p. Columns are first scaled by powers of two, so graded input
 /// costs no accuracy.
 ///
-/// The default method looks at the smallest pivot ratio \f$ r_{jj}^2 / g_{jj} \f$. At a half or
-/// more one pass is as good as Householder. Otherwise a second pass runs and sets `refined`; when
-/// its own ratio is a half or more the first result was close enough to orthonormal for it to
-/// repair. When not, householder_qr() factors a.
+/// The default method asks how much of each column the others leave unexplained (see
+/// independence_body). At a half or more for every column one pass is as good as Householder.
+/// Otherwise a second pass runs and sets `refined`; when the same holds of the first one's result,
+/// the second has repaired it. When not, or when a pivot is not positive, householder_qr() factors
+/// a, and `rank_deficient` is its verdict.
 ///
 /// The fixed methods never wait. Beyond their range they set `rank_deficient` when a pivot is not
 /// positive, and `not_converged` is not needed to tell: orthonormality_error() measures q.
 ///
 /// \param[in]     ctx     where to run; the method `automatic` waits
 /// \param[in]     a       n x p, n >= p, any matrix or expression, real or complex
-/// \param[out]    q       n x p, orthonormal columns; may be a with a fixed method
+/// \param[out]    q       n x p, orthonormal columns; may be a
 /// \param[out]    r       p x p, upper triangular; must not overlap a or q
 /// \param[in,out] status  1 x 1 int, or no_status{}
 /// \param[in]     options  the method
 /// \throws shape_error  if a is wide, or q or r has another shape
 /// \throws alias_error  if r overlaps a or q, or q overlaps a without being a
 /// \par Cost
-/// 2 n p^2 flops a pass with the symmetry of the Gram matrix used; p x p scratch, and n x p when q
-/// is a and the method is automatic.
+/// 2 n p^2 flops a pass with the symmetry of the Gram matrix used, and p^3 for the choice of the
+/// method `automatic`; p x p scratch, and n x p for that method.
 /// \see \cite yamamoto2015, \cite fukaya2020
 template <class Ctx, Matrix A, class Q, class R, class Status = no_status>
   requires OutputMatrix<Q> && OutputMatrix<R> && SameScalar<A, Q, R>
@@ -136,28 +157,27 @@ void cholesky_qr(Ctx& ctx, A const& a, Q&& q, R&& r, Status&& status = {},
   auto exponents = scratch<int>(ctx, 1, p);
   auto finite = clear_status(ctx, p);
   auto bits = clear_status(ctx, 1);
-  auto ratio = scratch<double>(ctx, 1, 1);
+  auto next = scratch<scalar_t<A>>(ctx, p, p);
   auto const method = options.method;
-  bool const chooses = method == cholesky_qr_method::automatic;
 
   run_batch(ctx, p, equilibrate_body{}, input, q, exponents, finite);
-  if (chooses) {
+  if (method == cholesky_qr_method::automatic) {
     // The scaled input is kept for the fallback: q may be a.
     auto const scaled = clone(ctx, q);
-    detail::cholesky_pass(ctx, q, r, ratio, bits);
-    if (!(value(ctx, ratio) >= 0.5)) {
+    detail::cholesky_pass(ctx, q, r, bits);
+    if (!detail::is_accurate_pass(ctx, r, bits)) {
       raise(ctx, status, refined);
-      if (value(ctx, bits) == 0) detail::cholesky_repeat(ctx, q, r, ratio, bits);
-      if (value(ctx, bits) != 0 || !(value(ctx, ratio) >= 0.5)) {
+      if (value(ctx, bits) == 0) detail::cholesky_repeat(ctx, q, r, next, bits);
+      if (!detail::is_accurate_pass(ctx, next, bits)) {
         copy(ctx, scaled, q);
         detail::householder_factor(ctx, q, r, bits);
       }
     }
   } else {
-    detail::cholesky_pass(ctx, q, r, ratio, bits, method == cholesky_qr_method::shifted_three);
-    if (method != cholesky_qr_method::one_pass) detail::cholesky_repeat(ctx, q, r, ratio, bits);
+    detail::cholesky_pass(ctx, q, r, bits, method == cholesky_qr_method::shifted_three);
+    if (method != cholesky_qr_method::one_pass) detail::cholesky_repeat(ctx, q, r, next, bits);
     if (method == cholesky_qr_method::shifted_three)
-      detail::cholesky_repeat(ctx, q, r, ratio, bits);
+      detail::cholesky_repeat(ctx, q, r, next, bits);
   }
   run_batch(ctx, p, rescale_triangle_body{}, r, exponents);
   raise(ctx, status, finite);

@@ -13,7 +13,7 @@ namespace stiefelx {
 struct newton_schulz_scaling_body {
   double smallest;  ///< lower bound of the eigenvalues; 0 when none is known
 
-  /// No scratch.
+  /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
   /// \param[in]  team     lanes

@@ -21,7 +21,7 @@ struct polar_options {
 /// \brief Team text: one exponent for a whole matrix, and the scaling by it.
 /// \ingroup orth
 struct equilibrate_whole_body {
-  /// No scratch.
+  /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
   /// \param[in]  team    lanes
@@ -53,7 +53,7 @@ struct equilibrate_whole_body {
 struct convergence_body {
   double tolerance;  ///< largest defect that counts as converged
 
-  /// No scratch.
+  /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
   /// \param[in]     team    lanes

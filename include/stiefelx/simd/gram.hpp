@@ -13,6 +13,10 @@ inline namespace STIEFELX_SIMD_ISA {
 /// \ingroup simd
 ///
 /// It does not grow with n beyond one block of rows (1024 of float, 512 of double with AVX-512).
+/// \tparam T  float or double
+/// \param[in] n  rows
+/// \param[in] p  columns
+/// \returns a number of elements of T
 template <class T>
 constexpr std::ptrdiff_t gram_workspace(std::ptrdiff_t n, std::ptrdiff_t p);
 
@@ -36,7 +40,7 @@ constexpr std::ptrdiff_t gram_workspace(std::ptrdiff_t n, std::ptrdiff_t p);
 /// \param[in]  stride     distance of the columns of y, at least n
 /// \param[out] g          p x p, column-major; must not overlap y or workspace
 /// \param[in]  g_stride   distance of the columns of g, at least p
-/// \param[out] workspace  gram_workspace<T>(n, p) elements of any alignment
+/// \param[out] workspace  gram_workspace(n, p) elements of any alignment
 /// \par Cost
 /// \f$ n p (p + 4) \f$ flops; reads y once; allocates nothing
 template <class T>

@@ -59,7 +59,7 @@ inline constexpr std::ptrdiff_t native_width = register_bytes / std::ptrdiff_t{s
 /// \ingroup simd
 ///
 /// \tparam T  float or double
-/// \tparam W  number of lanes, a power of two; a register holds at most native_width<T>
+/// \tparam W  number of lanes, a power of two; a register holds at most native_width
 template <class T, std::ptrdiff_t W = native_width<T>>
 struct pack {
   /// The compiler's own vector of W lanes.
@@ -72,25 +72,30 @@ struct pack {
 
   vector lanes;  ///< the values
 
-  /// Every lane equal to c.
+  /// \param[in] c  a value
+  /// \returns every lane equal to c
   [[gnu::always_inline]] static pack broadcast(T c) { return {c - vector{}}; }
 
-  /// W consecutive values from p, of any alignment.
+  /// \param[in] p  W consecutive values, of any alignment
+  /// \returns these values
   [[gnu::always_inline]] static pack load(T const* p) {
     return {*reinterpret_cast<unaligned_vector const*>(p)};
   }
 
-  /// W consecutive values from p, a multiple of sizeof(pack).
+  /// \param[in] p  W consecutive values, at a multiple of sizeof(pack)
+  /// \returns these values
   [[gnu::always_inline]] static pack load_aligned(T const* p) {
     return {*reinterpret_cast<aligned_vector const*>(p)};
   }
 
-  /// Writes W consecutive values to p, of any alignment.
+  /// Writes the lanes.
+  /// \param[out] p  W consecutive values, of any alignment
   [[gnu::always_inline]] void store(T* p) const {
     *reinterpret_cast<unaligned_vector*>(p) = lanes;
   }
 
-  /// Writes W consecutive values to p, a multiple of sizeof(pack).
+  /// Writes the lanes.
+  /// \param[out] p  W consecutive values, at a multiple of sizeof(pack)
   [[gnu::always_inline]] void store_aligned(T* p) const {
     *reinterpret_cast<aligned_vector*>(p) = lanes;
   }
@@ -109,6 +114,10 @@ struct pack {
 /// \ingroup simd
 ///
 /// One expression, because compilers contract within an expression by default.
+/// \param[in] a  first factor
+/// \param[in] b  second factor
+/// \param[in] c  summand
+/// \returns the sum
 template <class T, std::ptrdiff_t W>
 [[gnu::always_inline]] inline pack<T, W> multiply_add(pack<T, W> a, pack<T, W> b, pack<T, W> c) {
   return {a.lanes * b.lanes + c.lanes};
@@ -116,6 +125,10 @@ template <class T, std::ptrdiff_t W>
 
 /// \brief c - a b, lane by lane; one rounding where the instruction set has a fused multiply-add.
 /// \ingroup simd
+/// \param[in] a  first factor
+/// \param[in] b  second factor
+/// \param[in] c  minuend
+/// \returns the difference
 template <class T, std::ptrdiff_t W>
 [[gnu::always_inline]] inline pack<T, W> subtract_product(pack<T, W> a, pack<T, W> b,
                                                           pack<T, W> c) {
@@ -127,6 +140,7 @@ template <class T, std::ptrdiff_t W>
 ///
 /// GCC otherwise repeats the load as a memory operand of every use, and the load ports, not the
 /// multipliers, then bound the kernel.
+/// \param[in,out] a  a value, unchanged
 template <class T, std::ptrdiff_t W>
 [[gnu::always_inline]] inline void keep_in_register([[maybe_unused]] pack<T, W>& a) {
 #if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__)
@@ -140,6 +154,7 @@ template <class T, std::ptrdiff_t W>
 /// The tree of additions is fixed: the upper half onto the lower half, down to one lane. For all W
 /// packs together it takes 2 W - 2 shuffles and W - 1 additions.
 /// \param[in] v  W packs
+/// \returns W sums
 template <class T, std::ptrdiff_t W>
 [[gnu::always_inline]] inline pack<T, W> sum_each(pack<T, W> const* v);
 
@@ -149,13 +164,17 @@ template <class T, std::ptrdiff_t W>
 /// An array that is indexed only by such constants stays in registers. One that a loop indexes does
 /// so only if the optimizer happens to unroll that loop early. Give f the attribute always_inline:
 /// a call that is not inlined puts the array back into memory.
+/// \tparam N  number of calls
+/// \param[in] f  callable with std::integral_constant of std::ptrdiff_t
 template <std::ptrdiff_t N, class Function>
 [[gnu::always_inline]] inline void unroll(Function f);
 
-/// \brief First address at or after p where an aligned pack<T> may be stored.
+/// \brief First address at or after p where an aligned pack of T may be stored.
 /// \ingroup simd
+/// \param[in] p  start of a workspace
+/// \returns an address in it
 /// \par Cost
-/// at most native_width<T> - 1 elements of the workspace that p starts
+/// At most native_width - 1 elements of the workspace that p starts
 template <class T>
 inline T* align_to_register(T* p) {
   auto const past = reinterpret_cast<std::uintptr_t>(p) % std::uintptr_t{register_bytes};

@@ -13,6 +13,9 @@ inline namespace STIEFELX_SIMD_ISA {
 
 /// \brief Elements of workspace that solve_right() needs for p columns.
 /// \ingroup simd
+/// \tparam T  float or double
+/// \param[in] p  columns
+/// \returns a number of elements of T
 template <class T>
 constexpr std::ptrdiff_t solve_right_workspace(std::ptrdiff_t p);
 
@@ -34,7 +37,7 @@ constexpr std::ptrdiff_t solve_right_workspace(std::ptrdiff_t p);
 /// \param[in]     r_stride   distance of the columns of r, at least p
 /// \param[in,out] y          n x p, column-major, of any alignment; must not overlap r or workspace
 /// \param[in]     stride     distance of the columns of y, at least n
-/// \param[out]    workspace  solve_right_workspace<T>(p) elements of any alignment
+/// \param[out]    workspace  solve_right_workspace(p) elements of any alignment
 /// \par Cost
 /// \f$ n p (p + 1) \f$ flops; reads and writes y once; allocates nothing
 template <class T>

@@ -29,7 +29,7 @@ struct expert_gram_schmidt_body {
   mixing kind;   ///< form of the mixture
   double guard;  ///< a residual below this part of its output is guarded
 
-  /// No scratch.
+  /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
   /// \param[in]  team     lanes share the rows
@@ -80,7 +80,7 @@ struct expert_gram_schmidt_backward_body {
   double guard;     ///< as in the forward call
   index_t experts;  ///< k
 
-  /// Doubles of scratch a team.
+  /// \returns doubles of scratch a team
   index_t scratch_size() const { return experts; }
 
   /// \param[in]  team      lanes share the rows

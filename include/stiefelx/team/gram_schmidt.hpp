@@ -17,7 +17,7 @@ namespace stiefelx {
 struct gram_schmidt_body {
   index_t columns;  ///< p, the columns of one matrix
 
-  /// Doubles of scratch a team: p scalars, complex or not.
+  /// \returns doubles of scratch a team: p scalars, complex or not
   index_t scratch_size() const { return 2 * columns; }
 
   /// \param[in]  team     lanes

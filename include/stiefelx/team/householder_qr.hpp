@@ -11,7 +11,7 @@ namespace stiefelx {
 /// \brief Team text: scales each column by a power of two and says whether it is finite.
 /// \ingroup orth
 struct equilibrate_body {
-  /// No scratch.
+  /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
   /// \param[in]  team       lanes
@@ -37,7 +37,7 @@ struct equilibrate_body {
 /// \brief Team text: undoes the column scaling of equilibrate_body on r and clears below it.
 /// \ingroup orth
 struct rescale_triangle_body {
-  /// No scratch.
+  /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
   /// \param[in]     team       lanes
@@ -58,7 +58,7 @@ struct rescale_triangle_body {
 /// \f$ H_1 \cdots H_b = I - V T V^H \f$ with T upper triangular and \f$ H_j = I - \tau_j v_j
 /// v_j^H \f$, \f$ \tau_j \f$ real \cite golub2013.
 struct householder_panel_body {
-  /// No scratch.
+  /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
   /// \param[in]     team    lanes
@@ -115,7 +115,7 @@ struct householder_panel_body {
 /// \brief Team text: makes r's diagonal real and positive and says which columns are dependent.
 /// \ingroup orth
 struct positive_diagonal_body {
-  /// No scratch.
+  /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
   /// \param[in]     team    lanes

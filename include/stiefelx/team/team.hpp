@@ -25,11 +25,12 @@ concept Team = requires(T const& team) {
 /// One lane: team text becomes serial code.
 /// \ingroup core
 struct serial_team {
-  /// Number of this lane.
+  /// \returns the number of this lane
   STIEFELX_HD index_t rank() const { return 0; }
-  /// Number of lanes.
+  /// \returns the number of lanes
   STIEFELX_HD index_t size() const { return 1; }
-  /// Sum over the lanes.
+  /// \param[in] v  this lane's summand
+  /// \returns the sum over the lanes, the same for each
   template <class T>
   STIEFELX_HD T sum(T v) const {
     return v;

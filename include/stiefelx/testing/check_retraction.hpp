@@ -51,7 +51,7 @@ inline std::ostream& operator<<(std::ostream& out, retraction_report const& foun
 /// \throws shape_error   if v has another shape than x
 /// \throws option_error  if v is zero or not finite
 /// \par Cost
-/// About 60 retractions in double, 30 in float.
+/// About 100 retractions in double, 50 in float.
 /// \see check_gradient()
 template <class Ctx, class M, Matrix X, Matrix V, class... How>
   requires SameScalar<X, V>

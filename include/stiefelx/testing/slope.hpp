@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <ostream>
@@ -13,7 +12,7 @@ namespace stiefelx {
 /// \ingroup testing
 struct slope_point {
   double t;      ///< step length
-  double error;  ///< \f$ E(t) \f$
+  double error;  ///< the larger one of both directions, \f$ t \f$ and \f$ -t \f$
 };
 
 /// \brief What measure_slope() found.
@@ -65,9 +64,10 @@ inline double fitted_slope(slope_point const* first, std::size_t count) {
 /// error of second order vanishes beside it, and at least `4 eps size`. Then t falls from
 /// `longest` by factors of \f$ \sqrt 2 \f$ until errors come within 100 times rounding. The slope
 /// is that of the line through the last eight points before, by least squares on the logarithms:
-/// the shortest steps show the lowest order in the error, however small its factor.
+/// the shortest steps show the lowest order in the error, however small its factor. Each error is
+/// the larger one of t and -t, so that parts of first and second order cannot cancel.
 ///
-/// \param[in] error    callable(t) -> double, the error at a step length
+/// \param[in] error    callable(t) -> double, the error of a step, t of either sign
 /// \param[in] longest  longest step, above 0
 /// \param[in] eps      epsilon of the scalar that error is computed in
 /// \param[in] size     size of the numbers whose difference is the error
@@ -77,17 +77,21 @@ template <class Error>
 slope_report measure_slope(Error const& error, double longest, double eps, double size) {
   constexpr double margin = 100;
   constexpr std::size_t window = 8;
+  auto const larger = [&](double t) {
+    double const ahead = error(t), back = error(-t);
+    return ahead >= back || std::isnan(ahead) ? ahead : back;
+  };
   slope_report found;
   std::vector<slope_point> shortest;
   found.rounding = 4 * eps * size;
   for (double t = 512 * eps * longest; t > 3 * eps * longest; t /= 2) {
-    shortest.push_back({t, error(t)});
+    shortest.push_back({t, larger(t)});
     if (!(shortest.back().error <= found.rounding)) found.rounding = shortest.back().error;
   }
   std::size_t above = 0;
   int below = 0;
   for (double t = longest; t > 1024 * eps * longest && below < 2; t /= std::sqrt(2.0)) {
-    double const e = error(t);
+    double const e = larger(t);
     if (std::isnan(e)) found.rounding = e;
     found.points.push_back({t, e});
     bool const seen = e > margin * found.rounding;
