@@ -43,7 +43,7 @@ def measure(call):
 
 def blas_version(torch):
     """The BLAS behind torch, with the kernel that OpenBLAS chose."""
-    found = re.search(r"Math Kernel Library Version (\S+)", torch.__config__.show())
+    found = re.search(r"Math Kernel Library Version ([\d.]+)", torch.__config__.show())
     if torch.backends.mkl.is_available() and found:
         return "MKL " + found.group(1)
     import threadpoolctl

@@ -86,11 +86,13 @@ def print_limits(limits):
     for (scalar, maker), row in sorted(best.items()):
         print("  product, %-6s %-9s %8.1f GFLOP/s at %s" % (
             scalar, maker, rate(row, "flops"), row["shape"]))
-    copies = sorted((row for row in limits if row["case"] == "copy"),
-                    key=lambda row: (row["bytes"], row["impl"]))
-    for row in copies:
-        print("  copy, %-12s %12d bytes %8.1f GB/s" % (
-            row["impl"], row["bytes"], rate(row, "bytes")))
+    copies = {}
+    for row in limits:
+        if row["case"] == "copy":
+            text = "%s %.1f GB/s" % (row["impl"], rate(row, "bytes"))
+            copies.setdefault(row["bytes"], []).append(text)
+    for size, texts in sorted(copies.items()):
+        print("  copy, %11d bytes: %s" % (size, ", ".join(sorted(texts))))
 
 
 def print_table(names, rows):
@@ -119,7 +121,7 @@ def print_ratios(rows):
         if "stiefelx" not in makers:
             continue
         ours = makers["stiefelx"]
-        if ours["case"].startswith("retract_"):
+        if ours["case"] == "retract_qr":
             product = name.replace(ours["case"], "gemm", 1)
             if "limit" in rows.get(product, {}):
                 floor = rows[product]["limit"]["median_ns"]

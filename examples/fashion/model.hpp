@@ -40,7 +40,10 @@ class adapter {
     if (plan.kind == form::none) return;
     bool const orthonormal = plan.mix == mixing::orthonormal;
     index_t const all = plan.experts * plan.rank;
-    double const rate = plan.kind == form::lora ? 5e-3 : plan.kind == form::stiefel ? 2e-2 : 1e-2;
+    // riemannian_adam's rate is the length of a whole matrix's step: 2e-2 a column.
+    double const rate = plan.kind == form::lora      ? 5e-3
+                        : plan.kind == form::stiefel ? 2e-2 * std::sqrt(static_cast<double>(all))
+                                                     : 1e-2;
     double const bound = 1 / std::sqrt(static_cast<double>(d_in));
     if (orthonormal) scaling_ = 2 * std::sqrt(static_cast<double>(d_out));
     matrix down(d_in, all), up = matrix::Zero(all, d_out);
@@ -55,7 +58,7 @@ class adapter {
     parameters_.emplace_back(ctx, layer + ".up", up, rate);
     if (plan.kind == form::stiefel) {
       for (auto& p : parameters_) p.move_to_stiefel(ctx);
-      parameters_.emplace_back(ctx, layer + ".middle", matrix::Zero(all, all), 5e-3);
+      parameters_.emplace_back(ctx, layer + ".middle", matrix::Zero(all, all), 2e-2);
     }
     if (plan.kind != form::mixture) return;
     matrix router(d_in, plan.experts);

@@ -28,8 +28,9 @@ struct extent {
 };
 
 /// Empty, single, thin, and past every size at which the host changes its method.
-std::vector<extent> const extents{{0, 3, 2}, {3, 0, 2}, {2, 3, 0},   {1, 1, 1},    {1, 9, 5},
-                                  {7, 9, 1}, {5, 4, 3}, {33, 31, 3}, {29, 31, 27}, {64, 40, 7}};
+std::vector<extent> const extents{{0, 3, 2},    {3, 0, 2},   {2, 3, 0},   {1, 1, 1},
+                                  {1, 9, 5},    {7, 9, 1},   {5, 4, 3},   {33, 31, 3},
+                                  {29, 31, 27}, {64, 40, 7}, {203, 2, 18}};
 
 /// Around the block of 48 in which the host factors.
 std::vector<index_t> const orders{0, 1, 2, 7, 47, 48, 49, 101};
@@ -240,7 +241,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(solve_right_undoes_a_product, Case, complex_cases)
   place<Case> p;
   using S = typename Case::scalar;
   for (index_t n : orders) {
-    for (index_t rows : {index_t(0), index_t(1), n + 3}) {
+    for (index_t rows : {index_t(0), index_t(1), n + 3, index_t(203)}) {
       BOOST_TEST_CONTEXT(rows << "x" << n) {
         matrix_x<S> r = random_matrix<S>(n, n, 1) / S(static_cast<float>(n + 1));
         r.diagonal().array() += S(2);
@@ -258,12 +259,26 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(solve_right_undoes_a_product, Case, complex_cases)
 BOOST_AUTO_TEST_CASE_TEMPLATE(solve_right_stays_in_its_strip, Case, double_cases) {
   place<Case> p;
   using S = typename Case::scalar;
-  matrix_x<S> all = random_matrix<S>(9, 6, 3);
-  auto x = p.up(all);
-  matrix_x<S> const twice = S(2) * matrix_x<S>::Identity(3, 3);
-  solve_right(p.ctx, p.up(twice), x.middleRows(2, 4).middleCols(1, 3));
-  all.block(2, 1, 4, 3) /= S(2);
-  BOOST_TEST(same(p.down(x), all));
+  for (index_t rows : {4, 131}) {
+    matrix_x<S> all = random_matrix<S>(rows + 5, 9, 3);
+    auto x = p.up(all);
+    matrix_x<S> const twice = S(2) * matrix_x<S>::Identity(6, 6);
+    solve_right(p.ctx, p.up(twice), x.middleRows(2, rows).middleCols(1, 6));
+    all.block(2, 1, rows, 6) /= S(2);
+    BOOST_TEST(same(p.down(x), all));
+  }
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(gram_reads_its_strip, Case, double_cases) {
+  place<Case> p;
+  using S = typename Case::scalar;
+  for (index_t rows : {5, 203}) {
+    matrix_x<S> const all = random_matrix<S>(rows + 5, 21, 3);
+    matrix_x<S> const strip = all.block(2, 1, rows, 18);
+    auto const x = p.up(all);
+    BOOST_TEST(near(p.down(gram(p.ctx, x.middleRows(2, rows).middleCols(1, 18))),
+                    loop_product(loop_adjoint(strip), strip), tolerance<S>(rows)));
+  }
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(solve_leaves_a_small_residual, Case, complex_cases) {

@@ -295,6 +295,16 @@ BOOST_AUTO_TEST_CASE(any_number_of_threads_gives_the_same_bits) {
   matrix_x<double> y(50, 700);
   run_batch(three, 700, double_column{}, y, b);
   BOOST_TEST(same(y, 2 * b));
+
+  matrix_x<double> const tall = random_matrix<double>(5000, 6, 3);
+  BOOST_TEST(same(gram(three, tall), gram(one, tall)));
+  matrix_x<double> r = gram(one, tall);
+  cholesky(one, r, no_status{});
+  matrix_x<double> q = tall;
+  matrix_x<double> q_of_three = tall;
+  solve_right(one, r, q);
+  solve_right(three, r, q_of_three);
+  BOOST_TEST(same(q_of_three, q));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

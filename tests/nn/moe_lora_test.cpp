@@ -3,8 +3,10 @@
 // What the page of the mixture promises beyond its formula (rank_space_test.cpp has that): zero
 // experts, accumulation, beta, order, errors, and gradients by central differences.
 
+#include <cstddef>
 #include <cstring>
 #include <limits>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -223,8 +225,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(one_expert_is_lora, Case, real_cases) {
   auto ddown = p.up(matrix_x<S>::Zero(6, 4));
   auto dup = p.up(matrix_x<S>::Zero(4, 9));
   auto dx = p.up(matrix_x<S>::Zero(6, 7));
-  lora_forward(p.ctx, down, up, l.scaling, x, y, h);
-  lora_backward(p.ctx, down, up, l.scaling, x, h, dy, ddown, dup, 0, dx);
+  stiefelx::lora_forward(p.ctx, down, up, l.scaling, x, y, h);
+  stiefelx::lora_backward(p.ctx, down, up, l.scaling, x, h, dy, ddown, dup, 0, dx);
   for (mixing kind : {mixing::none, mixing::orthogonal}) {
     auto r = run_layer<Case>(l, {.kind = kind});
     layer_result<S> const lora{p.down(y), p.down(ddown), p.down(dup), r.dweights, p.down(dx)};

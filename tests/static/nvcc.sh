@@ -20,4 +20,4 @@ if [ ! -f "$file" ]; then
 fi
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
-"$nvcc" -x cu -std=c++20 -arch=sm_90 -Werror all-warnings "$@" -c "$file" -o "$work/object.o"
+"$nvcc" -x cu -std=c++20 -arch=sm_90 -Werror all-warnings --expt-relaxed-constexpr "$@" -c "$file" -o "$work/object.o"

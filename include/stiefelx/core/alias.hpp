@@ -27,6 +27,7 @@ struct memory_region {
   index_t runs = 0;          ///< number of runs
   index_t length = 0;        ///< bytes of a run, from its first to its last entry
   index_t stride = 0;        ///< bytes from one run to the next
+  bool by_rows = false;      ///< whether a run is a row
 };
 
 /// \brief Whether two regions share a byte.
@@ -41,7 +42,7 @@ inline bool overlap(memory_region a, memory_region b) {
   if (a.runs <= 0 || b.runs <= 0 || a.length <= 0 || b.length <= 0) return false;
   if (b.first < a.first) std::swap(a, b);
   auto const distance = static_cast<index_t>(b.first - a.first);
-  if (a.runs == 1) return distance < a.length;
+  if (a.runs == 1 || a.stride <= 0) return distance < a.length;
   if (distance >= (a.runs - 1) * a.stride + a.length) return false;
   if (b.runs > 1 && b.stride != a.stride) return true;
   index_t const run = distance / a.stride;
@@ -58,7 +59,7 @@ inline bool overlap(memory_region a, memory_region b) {
 /// \returns true when every field agrees
 inline bool same_region(memory_region a, memory_region b) {
   return a.first == b.first && a.runs == b.runs && a.length == b.length &&
-         (a.runs <= 1 || a.stride == b.stride);
+         (a.runs <= 1 || (a.stride == b.stride && a.by_rows == b.by_rows));
 }
 
 namespace detail {

@@ -18,3 +18,36 @@
 #else
 #define STIEFELX_COLD
 #endif
+
+// Two translation units compiled for different instruction sets, or with and without a BLAS, must
+// not share an inline function: the linker keeps one body, and it may hold instructions that the
+// other's machine lacks. What is compiled in is therefore an inline namespace around the kernels of
+// simd/ and around host::context, and so a part of every name that either occurs in.
+#if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && defined(__AVX512BW__)
+#define STIEFELX_SIMD_ISA isa_avx512
+#elif defined(__AVX512F__)
+#define STIEFELX_SIMD_ISA isa_avx512f
+#elif defined(__AVX2__) && defined(__FMA__)
+#define STIEFELX_SIMD_ISA isa_avx2_fma
+#elif defined(__AVX2__)
+#define STIEFELX_SIMD_ISA isa_avx2
+#elif defined(__AVX__) && defined(__FMA__)
+#define STIEFELX_SIMD_ISA isa_avx_fma
+#elif defined(__AVX__)
+#define STIEFELX_SIMD_ISA isa_avx
+#elif defined(__SSE4_1__)
+#define STIEFELX_SIMD_ISA isa_sse4_1
+#elif defined(__SSE3__)
+#define STIEFELX_SIMD_ISA isa_sse3
+#else
+#define STIEFELX_SIMD_ISA isa_base
+#endif
+
+/// The inline namespace around host::context.
+#if defined(STIEFELX_USE_BLAS)
+#define STIEFELX_HOST_BUILD_OF(isa) isa##_blas
+#else
+#define STIEFELX_HOST_BUILD_OF(isa) isa##_eigen
+#endif
+#define STIEFELX_HOST_BUILD_NAMED(isa) STIEFELX_HOST_BUILD_OF(isa)
+#define STIEFELX_HOST_BUILD STIEFELX_HOST_BUILD_NAMED(STIEFELX_SIMD_ISA)

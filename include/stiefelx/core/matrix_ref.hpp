@@ -39,9 +39,9 @@ struct matrix_ref {
   }
 
   /// A view that may be written serves where one is only read.
-  STIEFELX_HD operator matrix_ref<T const>() const
-    requires(!std::is_const_v<T>)
-  {
+  template <class U>
+    requires(std::is_same_v<U, T const> && !std::is_const_v<T>)
+  STIEFELX_HD operator matrix_ref<U>() const {
     return {data, rows, cols, stride};
   }
 };

@@ -54,10 +54,10 @@ STIEFELX_HD inline std::array<std::uint32_t, 4> philox(std::uint64_t key, std::u
 /// \ingroup core
 /// \param[in] a  a random word
 /// \param[in] b  another
-/// \returns an odd multiple of 2^-54
+/// \returns an odd multiple of 2^-53
 STIEFELX_HD inline double uniform_open(std::uint32_t a, std::uint32_t b) {
-  std::uint64_t const bits = ((static_cast<std::uint64_t>(a) << 32) | b) >> 11;
-  return (static_cast<double>(bits) + 0.5) * 0x1p-53;
+  std::uint64_t const bits = ((static_cast<std::uint64_t>(a) << 32) | b) >> 12;
+  return (static_cast<double>(bits) + 0.5) * 0x1p-52;
 }
 
 namespace detail {

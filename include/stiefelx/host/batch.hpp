@@ -109,7 +109,7 @@ struct entry_view {
 template <class M>
 entry_view<scalar_t<M>> entries_of(M const& m) {
   bool const broadcast = m.rows() == 1 && m.cols() == 1;
-  return {m.data(), broadcast ? 0 : 1, broadcast ? 0 : m.outerStride()};
+  return {m.data(), broadcast ? 0 : m.rowStride(), broadcast ? 0 : m.colStride()};
 }
 
 template <class F, class... T, class... S>

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <stiefelx/core/host_device.hpp>
 #include <stiefelx/core/shape.hpp>
 #include <stiefelx/host/arena.hpp>
 #include <stiefelx/host/thread_pool.hpp>
 
 namespace stiefelx::host {
+inline namespace STIEFELX_HOST_BUILD {
 
 /// How far results may depend on the number of threads.
 /// \ingroup host
@@ -46,4 +48,5 @@ struct context {
   }
 };
 
+}  // namespace STIEFELX_HOST_BUILD
 }  // namespace stiefelx::host

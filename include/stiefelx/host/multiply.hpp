@@ -2,10 +2,12 @@
 #pragma once
 
 #include <algorithm>
+#include <limits>
 #include <type_traits>
 
 #include <Eigen/Core>
 
+#include <stiefelx/host/blas.hpp>
 #include <stiefelx/host/verbs.hpp>
 
 /// \file
@@ -95,7 +97,19 @@ inline index_t columns_per_task(context const& ctx, index_t cols) {
 // Below this many multiply-adds the kernel's packing costs more than it saves.
 inline constexpr index_t small_product = 24 * 24 * 24;
 
-// c += alpha a b by Eigen's blocked kernel.
+#if defined(STIEFELX_USE_BLAS)
+inline constexpr bool has_blas = true;
+#else
+inline constexpr bool has_blas = false;
+#endif
+
+// What gemm calls an operand: N as it is, T transposed, C its adjoint; blank for a plain conjugate.
+constexpr char blas_form(int order, bool conjugate) {
+  if (order == Eigen::ColMajor) return conjugate ? ' ' : 'N';
+  return conjugate ? 'C' : 'T';
+}
+
+// c += alpha a b by the BLAS of this build, or by Eigen's blocked kernel.
 template <class S, int left, bool conjugate_left, int right, bool conjugate_right>
 void add_product(context& ctx, S alpha, operand<S, left, conjugate_left> a,
                  operand<S, right, conjugate_right> b, plain_view<S> c) {
@@ -113,6 +127,14 @@ void add_product(context& ctx, S alpha, operand<S, left, conjugate_left> a,
     else
       product_with(a.view());
     return;
+  }
+  constexpr char form_a = blas_form(left, conjugate_left);
+  constexpr char form_b = blas_form(right, conjugate_right);
+  if constexpr (has_blas && form_a != ' ' && form_b != ' ') {
+    constexpr index_t largest = std::numeric_limits<int>::max();
+    if (std::max({rows, cols, depth, a.stride, b.stride, c.outerStride()}) <= largest)
+      return blas_gemm(form_a, form_b, rows, cols, depth, alpha, a.data, a.stride, b.data, b.stride,
+                       c.data(), c.outerStride());
   }
   index_t const task = columns_per_task(ctx, cols);
   index_t const tasks = (cols + task - 1) / task;

@@ -202,7 +202,8 @@ memory_region memory(context&, A const& a) {
     if (a.size() == 0) return {};
     constexpr index_t entry = sizeof(scalar_t<A>);
     return {reinterpret_cast<std::uintptr_t>(a.data()), a.outerSize(),
-            ((a.innerSize() - 1) * a.innerStride() + 1) * entry, a.outerStride() * entry};
+            ((a.innerSize() - 1) * a.innerStride() + 1) * entry, a.outerStride() * entry,
+            (detail::flags<A> & Eigen::RowMajorBit) != 0};
   } else {
     return {};
   }

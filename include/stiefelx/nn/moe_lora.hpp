@@ -91,7 +91,7 @@ auto expert_moments(Ctx& ctx, Up const& up) {
 /// The outputs are never formed. With \f$ G_{ij} = h_i^T (B_i^T B_j) h_j \f$ the sum is
 /// \f$ \sum_i a_i B_i h_i \f$ for coefficients a that depend on G and c alone, so the layer costs what a
 /// plain mixture costs and some k x k work a token. G, its factorization and a are computed in
-/// double for every data type: in float the gradient would lose all digits for experts that differ
+/// double for every data type: in float the gradient would keep one digit for experts that differ
 /// by a thousandth. Zero and dependent experts are defined (mixing_algebra): with B = 0 the
 /// `orthogonal` mixture is the plain one, forward and backward, to the bit.
 ///

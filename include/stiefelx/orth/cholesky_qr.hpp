@@ -33,8 +33,14 @@ struct cholesky_qr_options {
 /// most \f$ p \sqrt 2 \f$, since the trace of its inverse Gram matrix is at most 2p. Squared pivots
 /// alone bound nothing of the kind: each may be half of its column's norm while the condition
 /// number grows as \f$ e^{2 \sqrt p} \f$.
+///
+/// For columns that should be orthonormal already, the least of \f$ 1/g_{jj} \f$ and \f$ 1 /
+/// (g^{-1})_{jj} \f$ says the same, and also finds a column that has become small: the remainder of
+/// a dependent one, which is rounding.
 struct independence_body {
-  /// No scratch.
+  bool orthonormal;  ///< the columns should be orthonormal already
+
+  /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
   /// \param[in]  team      lanes
@@ -45,14 +51,20 @@ struct independence_body {
   STIEFELX_HD void operator()(T const& team, index_t, double*, matrix_ref<S> r,
                               matrix_ref<S> inverse, matrix_ref<double> smallest) const {
     double least = 1;
+    // A NaN is kept once it is there.
+    auto const keep_least = [&](double part) {
+      if (part < least || part != part) least = part;
+    };
     for (index_t j = 0; j < r.cols; ++j) {
       double rest = 0;
       for (index_t k = j + team.rank(); k < r.cols; k += team.size()) {
-        double const modulus = static_cast<double>(std::abs(inverse(j, k)));
-        rest += modulus * modulus;
+        double const size = static_cast<double>(modulus(inverse(j, k)));
+        rest += size * size;
       }
-      double const part = 1 / (column_squared_norm(team, r.column(j), j + 1) * team.sum(rest));
-      if (!(part >= least)) least = part;
+      rest = team.sum(rest);
+      double const whole = column_squared_norm(team, r.column(j), j + 1);
+      keep_least(1 / (orthonormal ? rest : rest * whole));
+      if (orthonormal) keep_least(1 / whole);
     }
     if (team.rank() == 0) smallest(0, 0) = least;
   }
@@ -103,16 +115,17 @@ void cholesky_repeat(Ctx& ctx, Q&& q, R&& r, Next& next, Bits& bits) {
   multiply(ctx, next, before, r);
 }
 
-// Whether a pass by the factor r gave orthonormal columns; waits.
+// Whether a pass by the factor r gave orthonormal columns; waits. A repeated pass starts from
+// columns that should be orthonormal.
 template <class Ctx, class R, class Bits>
-bool is_accurate_pass(Ctx& ctx, R const& r, Bits const& bits) {
+bool is_accurate_pass(Ctx& ctx, R const& r, Bits const& bits, bool repeated) {
   if (value(ctx, bits) != 0) return false;
   auto factor = clone(ctx, r);
   auto inverse = clone(ctx, r);
   set_identity(ctx, inverse);
   solve_right(ctx, factor, inverse);
   auto smallest = scratch<double>(ctx, 1, 1);
-  run_batch(ctx, 1, independence_body{}, factor, inverse, smallest);
+  run_batch(ctx, 1, independence_body{repeated}, factor, inverse, smallest);
   return value(ctx, smallest) >= 0.5;
 }
 
@@ -128,8 +141,8 @@ bool is_accurate_pass(Ctx& ctx, R const& r, Bits const& bits) {
 ///
 /// The default method asks how much of each column the others leave unexplained (see
 /// independence_body). At a half or more for every column one pass is as good as Householder.
-/// Otherwise a second pass runs and sets `refined`; when the same holds of the first one's result,
-/// the second has repaired it. When not, or when a pivot is not positive, householder_qr() factors
+/// Otherwise a second pass runs and sets `refined`; when the first one's result was so near to
+/// orthonormal, the second has repaired it. When not, or when a pivot is not positive, householder_qr() factors
 /// a, and `rank_deficient` is its verdict.
 ///
 /// The fixed methods never wait. Beyond their range they set `rank_deficient` when a pivot is not
@@ -165,10 +178,10 @@ void cholesky_qr(Ctx& ctx, A const& a, Q&& q, R&& r, Status&& status = {},
     // The scaled input is kept for the fallback: q may be a.
     auto const scaled = clone(ctx, q);
     detail::cholesky_pass(ctx, q, r, bits);
-    if (!detail::is_accurate_pass(ctx, r, bits)) {
+    if (!detail::is_accurate_pass(ctx, r, bits, false)) {
       raise(ctx, status, refined);
       if (value(ctx, bits) == 0) detail::cholesky_repeat(ctx, q, r, next, bits);
-      if (!detail::is_accurate_pass(ctx, next, bits)) {
+      if (!detail::is_accurate_pass(ctx, next, bits, true)) {
         copy(ctx, scaled, q);
         detail::householder_factor(ctx, q, r, bits);
       }

@@ -25,7 +25,7 @@ struct newton_schulz_scaling_body {
     double largest = 0;
     for (index_t j = 0; j < g.cols; ++j) {
       double sum = 0;
-      for (index_t i = 0; i < g.rows; ++i) sum += std::abs(g(i, j));
+      for (index_t i = 0; i < g.rows; ++i) sum += static_cast<double>(modulus(g(i, j)));
       if (!(sum <= largest)) largest = sum;
     }
     double const c = largest > 0 || largest != largest ? (smallest + largest) / 2 : 1;

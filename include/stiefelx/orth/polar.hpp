@@ -5,7 +5,8 @@
 #include <limits>
 
 #include <stiefelx/core/context.hpp>
-#include <stiefelx/orth/inverse_sqrt.hpp>
+#include <stiefelx/element/scalar.hpp>
+#include <stiefelx/orth/householder_qr.hpp>
 #include <stiefelx/orth/residual.hpp>
 
 namespace stiefelx {
@@ -13,8 +14,8 @@ namespace stiefelx {
 /// Options of polar().
 /// \ingroup orth
 struct polar_options {
-  /// Newton-Schulz iterations a round, at least 1; 0 takes what the scalar's range needs (26 for
-  /// float, 52 for double).
+  /// Newton-Schulz iterations, at least 1; 0 takes what the scalar's range needs (30 for float, 56
+  /// for double).
   int iterations = 0;
 };
 
@@ -67,14 +68,39 @@ struct convergence_body {
   }
 };
 
+namespace detail {
+
+// x becomes its own polar factor, for a square x.
+template <class Ctx, class X>
+void newton_schulz_polar(Ctx& ctx, X& x, int iterations) {
+  auto length = scratch<real_t<X>>(ctx, 1, 1);
+  auto inverse = scratch<real_t<X>>(ctx, 1, 1);
+  norm(ctx, x, length);
+  transform(ctx, reciprocal_element{}, outputs(inverse), inputs(length));
+  scale(ctx, inverse, x);
+  auto t = clone(ctx, x);
+  auto next = clone(ctx, x);
+  for (int k = 0; k < iterations; ++k) {
+    set_identity(ctx, t);
+    scale(ctx, 1.5, t);
+    multiply_add(ctx, -0.5, x.adjoint(), x, t);
+    multiply(ctx, x, t, next);
+    copy(ctx, next, x);
+  }
+}
+
+}  // namespace detail
+
 /// \brief Orthogonal polar factor of a tall matrix of full rank, by products only.
 /// \ingroup orth
 ///
-/// \f$ q = a\,(a^H a)^{-1/2} \f$, the nearest matrix with orthonormal columns. The inverse square
-/// root comes from inverse_sqrt() on the p x p Gram matrix in the wide scalar; a second round on
-/// the first one's result removes the error that squaring the condition brings. It converges for
-/// condition numbers up to about 1e3 in float and 1e7 in double; beyond, or for a deficient or not
-/// finite input, `not_converged` is set.
+/// \f$ q = a\,(a^H a)^{-1/2} \f$, the nearest matrix with orthonormal columns. householder_qr()
+/// leaves a p x p triangle, whose factor the Newton-Schulz iteration \f$ x \leftarrow x\,(3 I - x^H
+/// x)/2 \f$ finds in the wide scalar. No Gram matrix of a is formed, so no condition number is
+/// squared: q is the factor of a matrix within rounding of a. A singular value below one grows by
+/// half in an iteration and its error is squared once it is near one, so the iteration converges
+/// for condition numbers up to about 1e3 in float and 1e7 in double; beyond, or for a deficient or
+/// not finite input, `not_converged` is set.
 ///
 /// \param[in]     ctx      where to run; nothing waits
 /// \param[in]     a        n x p, n >= p, full rank; any matrix or expression, real or complex
@@ -85,7 +111,7 @@ struct convergence_body {
 /// \throws option_error  if iterations is negative
 /// \throws alias_error   if q overlaps a without being a
 /// \par Cost
-/// 6 n p^2 flops and 12 p^3 an iteration; one n x p and some p x p scratch matrices.
+/// 6 n p^2 flops and 4 p^3 an iteration; two n x p and some p x p scratch matrices.
 /// \see \cite higham2008, chapter 8
 template <class Ctx, Matrix A, class Q, class Status = no_status>
   requires OutputMatrix<Q> && SameScalar<A, Q>
@@ -97,20 +123,19 @@ void polar(Ctx& ctx, A const& a, Q&& q, Status&& status = {}, polar_options opti
                 "a number of at least 0");
   expect_same_or_distinct(ctx, "polar", "q", q, "a", a);
   bool const is_float = std::numeric_limits<real_of_t<S>>::digits <= 24;
-  int const iterations = options.iterations > 0 ? options.iterations : is_float ? 26 : 52;
+  int const iterations = options.iterations > 0 ? options.iterations : is_float ? 30 : 56;
   auto const& input = dense(ctx, a);
   auto bits = clear_status(ctx, 1);
-  auto scaled = clone(ctx, q);
-  run_batch(ctx, 1, equilibrate_whole_body{}, input, scaled, bits);
-  for (int round = 0; round < 2; ++round) {
-    auto const g = widen(ctx, gram(ctx, scaled));
-    auto z = clone(ctx, g);
-    inverse_sqrt(ctx, g, 0, iterations, z);
-    auto narrow = scratch<S>(ctx, a.cols(), a.cols());
-    copy(ctx, z, narrow);
-    multiply(ctx, scaled, narrow, q);
-    if (round == 0) copy(ctx, q, scaled);
+  auto frame = clone(ctx, q);
+  auto r = scratch<S>(ctx, a.cols(), a.cols());
+  run_batch(ctx, 1, equilibrate_whole_body{}, input, frame, bits);
+  householder_qr(ctx, frame, frame, r);
+  {
+    auto x = widen(ctx, r);
+    detail::newton_schulz_polar(ctx, x, iterations);
+    copy(ctx, x, r);
   }
+  multiply(ctx, frame, r, q);
   auto defect = scratch<real_of_t<S>>(ctx, 1, 1);
   orthonormality_error(ctx, q, defect);
   double const rounding = static_cast<double>(std::numeric_limits<real_of_t<S>>::epsilon()) *

@@ -6,28 +6,7 @@
 #include <type_traits>
 #include <utility>
 
-// Two translation units compiled for different instruction sets must not share an inline function:
-// the linker keeps one body, and it may hold instructions that the other's machine lacks. The
-// instruction set is therefore part of every name of this folder, as an inline namespace.
-#if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && defined(__AVX512BW__)
-#define STIEFELX_SIMD_ISA isa_avx512
-#elif defined(__AVX512F__)
-#define STIEFELX_SIMD_ISA isa_avx512f
-#elif defined(__AVX2__) && defined(__FMA__)
-#define STIEFELX_SIMD_ISA isa_avx2_fma
-#elif defined(__AVX2__)
-#define STIEFELX_SIMD_ISA isa_avx2
-#elif defined(__AVX__) && defined(__FMA__)
-#define STIEFELX_SIMD_ISA isa_avx_fma
-#elif defined(__AVX__)
-#define STIEFELX_SIMD_ISA isa_avx
-#elif defined(__SSE4_1__)
-#define STIEFELX_SIMD_ISA isa_sse4_1
-#elif defined(__SSE3__)
-#define STIEFELX_SIMD_ISA isa_sse3
-#else
-#define STIEFELX_SIMD_ISA isa_base
-#endif
+#include <stiefelx/core/host_device.hpp>
 
 namespace stiefelx::simd {
 inline namespace STIEFELX_SIMD_ISA {

@@ -40,6 +40,18 @@ STIEFELX_HD real_of_t<S> real_part(S a) {
     return a.real();
 }
 
+/// Modulus of a scalar.
+/// \ingroup orth
+/// \param[in] a  a scalar
+/// \returns its absolute value, without overflow on the way
+template <class S>
+STIEFELX_HD real_of_t<S> modulus(S a) {
+  if constexpr (std::is_floating_point_v<S>)
+    return std::abs(a);
+  else
+    return std::hypot(a.real(), a.imag());
+}
+
 /// Sum of the absolute real and imaginary parts.
 /// \ingroup orth
 /// \param[in] a  a scalar

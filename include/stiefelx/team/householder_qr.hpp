@@ -73,7 +73,7 @@ struct householder_panel_body {
       index_t const m = a.rows - j;
       double const norm = std::sqrt(column_squared_norm(team, a.column(j) + j, m));
       S const head = a(j, j);
-      double const head_modulus = std::abs(head);
+      double const head_modulus = modulus(head);
       // Squares of smaller numbers vanish. Beside a column of norm one they are nothing, so the
       // reflection is left out and the rest of the column dropped.
       bool const skip = norm < 1e-140;
@@ -130,15 +130,15 @@ struct positive_diagonal_body {
     for (index_t j = 0; j < r.cols; ++j) {
       // A phase does not change a modulus, so rows already turned do no harm here.
       double const whole = std::sqrt(column_squared_norm(team, r.column(j), j + 1));
-      Real const modulus = std::abs(r(j, j));
-      S const phase = modulus > 0 ? S(r(j, j) / modulus) : S(1);
+      Real const size = modulus(r(j, j));
+      S const phase = size > 0 ? S(r(j, j) / size) : S(1);
       double const tolerance = static_cast<double>(rank_tolerance<S>(q.rows));
-      if (static_cast<double>(modulus) <= tolerance * whole) bits |= rank_deficient;
+      if (static_cast<double>(size) <= tolerance * whole) bits |= rank_deficient;
       team.barrier();
       for (index_t i = team.rank(); i < q.rows; i += team.size()) q(i, j) *= phase;
       for (index_t i = j + 1 + team.rank(); i < r.cols; i += team.size())
         r(j, i) *= conjugate(phase);
-      if (team.rank() == 0) r(j, j) = modulus;
+      if (team.rank() == 0) r(j, j) = size;
       team.barrier();
     }
     if (team.rank() == 0) status(0, 0) = bits;

@@ -9,7 +9,7 @@
 namespace stiefelx {
 
 /// \brief Lanes that cooperate on one small matrix.
-/// \ingroup core
+/// \ingroup team
 ///
 /// Team text strides its loops by `rank()` and `size()` and communicates only through `sum` (the
 /// same value for every lane) and `barrier` (memory written before it is seen after it). With one
@@ -23,7 +23,7 @@ concept Team = requires(T const& team) {
 };
 
 /// One lane: team text becomes serial code.
-/// \ingroup core
+/// \ingroup team
 struct serial_team {
   /// \returns the number of this lane
   STIEFELX_HD index_t rank() const { return 0; }
