@@ -108,7 +108,6 @@ int train(choices const& c) {
   auto const images = read_fashion_mnist(c.data);
   study shared{normalise(images.train), normalise(images.test), {}, {}, c.step_count()};
   std::filesystem::path const out = c.out;
-  std::filesystem::create_directories(out);
   std::string const checkpoint = (out / "checkpoint.bin").string();
 
   pretraining backbone(c.backbone_steps(), c.threads);
@@ -126,6 +125,7 @@ int train(choices const& c) {
     before = saved->values<double>("seconds").at(0);
     backbone.load(*saved);
   }
+  std::filesystem::create_directories(out);
 
   interrupt_flag interrupt;
   auto const stop = [&] { return interrupt.interrupted(); };

@@ -6,6 +6,7 @@
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <boost/test/unit_test.hpp>
@@ -115,10 +116,9 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(fifty_steps_agree_with_the_formula, Case, real_cas
       m(k % 5, k / 5) = e.m;
       v(k % 5, k / 5) = e.v;
     }
-    // The rounding of (1 - beta) and of beta^t in S enters every step alike: 1 / (1 - beta2) times.
+    // Rounding of 1 - beta and beta^t to S enters every step alike, four times a step.
     double const bound = tolerance<S>(50, 4);
     BOOST_TEST(near(p.down(x), expected, bound));
-    BOOST_TEST(p.down(x)(4, 2) == p.down(x)(4, 2));
     for (index_t j = 0; j < 3; ++j) {
       BOOST_TEST(near(p.down(opt.first_moment()).col(j), m.col(j), bound));
       BOOST_TEST(near(p.down(opt.second_moment()).col(j), v.col(j), bound));
@@ -136,13 +136,12 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(a_gradient_that_is_not_finite_changes_nothing, Cas
     auto twin = p.up(random_matrix<S>(5, 3, 1));
     stiefelx::adamw opt(p.ctx, x, {.weight_decay = 0.1});
     stiefelx::adamw other(p.ctx, twin, {.weight_decay = 0.1});
-    auto status = status_matrix<typename Case::backend>(p.ctx);
     for (int t = 0; t < 4; ++t) {
+      auto status = status_matrix<typename Case::backend>(p.ctx);
       matrix_x<S> const before = p.down(x);
       auto const state = arrays_of(p, opt);
       matrix_x<S> g = gradient<S>(t);
       g(2, 1) = bad;
-      fill(p.ctx, 0, status.middleCols(0, 1).middleRows(0, 0));
       opt.step(p.ctx, x, p.up(g), status);
       BOOST_TEST(status_value(p.ctx, status) == stiefelx::not_finite);
       BOOST_TEST(same(p.down(x), before));

@@ -139,7 +139,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(no_orthonormal_matrix_is_nearer, Case, complex_cas
     BOOST_TEST(found < distance(orthonormal_frame<S>(12, 5, seed)));
   // Also against points close to the factor itself.
   matrix_x<S> const q = polar_of<Case>(a).q;
-  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+  for (std::uint64_t seed = 21; seed <= 40; ++seed) {
     matrix_x<S> const moved =
         polar_of<Case>(q + typename Case::real(0.05) * random_matrix<S>(12, 5, seed)).q;
     BOOST_TEST(found < distance(moved) * (1 - 1e-6));

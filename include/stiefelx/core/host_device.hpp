@@ -23,6 +23,8 @@
 // not share an inline function: the linker keeps one body, and it may hold instructions that the
 // other's machine lacks. What is compiled in is therefore an inline namespace around the kernels of
 // simd/ and around host::context, and so a part of every name that either occurs in.
+
+/// The instruction set that this file is compiled for: the inline namespace around simd/.
 #if defined(__AVX512F__) && defined(__AVX512VL__) && defined(__AVX512DQ__) && defined(__AVX512BW__)
 #define STIEFELX_SIMD_ISA isa_avx512
 #elif defined(__AVX512F__)
@@ -43,11 +45,13 @@
 #define STIEFELX_SIMD_ISA isa_base
 #endif
 
-/// The inline namespace around host::context.
+/// Appends what products run on to the name of an instruction set.
 #if defined(STIEFELX_USE_BLAS)
 #define STIEFELX_HOST_BUILD_OF(isa) isa##_blas
 #else
 #define STIEFELX_HOST_BUILD_OF(isa) isa##_eigen
 #endif
+/// Expands its argument first.
 #define STIEFELX_HOST_BUILD_NAMED(isa) STIEFELX_HOST_BUILD_OF(isa)
+/// The inline namespace around host::context.
 #define STIEFELX_HOST_BUILD STIEFELX_HOST_BUILD_NAMED(STIEFELX_SIMD_ISA)

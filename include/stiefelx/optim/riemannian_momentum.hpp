@@ -80,6 +80,13 @@ class riemannian_momentum {
   /// \returns the velocity that the last step moved along, tangent at the point it started from
   Velocity const& velocity() const { return velocity_; }
 
+  /// \brief Offers every array of the state to a visitor, for saving and loading.
+  /// \param[in] visit  called as visit(name, matrix&)
+  template <class Visit>
+  void for_each_array(Visit&& visit) {
+    visit("velocity", velocity_);
+  }
+
  private:
   Manifold manifold_;
   Velocity velocity_;
