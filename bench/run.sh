@@ -17,7 +17,7 @@ peers, and prints times, rates and ratios. docs/benchmarks.md says what they mea
   --help          this text
 
 STIEFELX_BUILD_DIR      build folder, default build/bench in the repository
-STIEFELX_BENCH_THREADS  threads, default 1; the first so many of the allowed cores, from the last on
+STIEFELX_BENCH_THREADS  threads, default 1; pinned to as many cores, the last that may be used
 STIEFELX_PEERS          folder of the Python environment, default
                         ${XDG_CACHE_HOME:-$HOME/.cache}/stiefelx/peers
 
@@ -118,7 +118,7 @@ fi
 pinned() {
   env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE OPENBLAS_NUM_THREADS="$threads" \
     OMP_NUM_THREADS="$threads" MKL_NUM_THREADS="$threads" OMP_WAIT_POLICY=passive \
-    "${pin[@]}" "$@"
+    PYTHONDONTWRITEBYTECODE=1 "${pin[@]}" "$@"
 }
 
 status=0
