@@ -191,7 +191,7 @@ inline std::string metrics_csv(study_results const& results) {
 inline std::string accuracy_picture(study_results const& results) {
   line_chart chart{.title = "Accuracy over eight contradictory tasks",
                    .x = {.label = "step"},
-                   .y = {.label = "accuracy on 4,000 test images", .percent = true, .least = 0, .most = 1},
+                   .y = {.label = "accuracy on 4,000 test images", .percent = true},
                    .series = {}};
   for (auto const& m : results.methods) {
     if (m.by_seed.front().curve.empty()) continue;

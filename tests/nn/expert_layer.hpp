@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <stdexcept>
+#include <string>
 #include <utility>
 
 #include <stiefelx/nn/moe_lora.hpp>
@@ -17,6 +19,20 @@ namespace support {
 
 using stiefelx::mixing;
 using stiefelx::mixing_options;
+
+/// Every form of the mixture.
+inline constexpr mixing kinds[] = {mixing::none, mixing::orthogonal, mixing::orthonormal};
+
+/// The text of the error that f throws.
+template <class F>
+std::string message_of(F const& f) {
+  try {
+    f();
+  } catch (std::invalid_argument const& error) {
+    return error.what();
+  }
+  return "nothing was thrown";
+}
 
 /// Everything a call of the layer reads. Ids and weights are given, so no router is needed.
 template <class S>
@@ -121,8 +137,9 @@ template <class T>
 struct token_mixture {
   matrix_x<T> y, de, dweights;
   matrix_x<T> y_size, dweights_size;  ///< the sums behind them, of absolute values
-  double delta = 1;    ///< smallest relative remainder that was projected onto or normalized
-  double divisor = 1;  ///< smallest relative length that was divided by: delta, or tau where guarded
+  double delta = 1;  ///< smallest relative remainder that was projected onto or normalized
+  double divisor =
+      1;  ///< smallest relative length that was divided by: delta, or tau where guarded
   double margin = std::numeric_limits<double>::infinity();  ///< smallest factor to tau
   index_t guarded = 0;                                      ///< outputs that were guarded
 };
@@ -134,8 +151,8 @@ struct token_mixture {
 /// the gradient of v_i and w = (1 - P) g, e_i gets w and column j of F gets -(F^+ e_i)_j w -
 /// (F^+ g)_j v_i.
 template <class T>
-token_mixture<T> mix_by_projectors(matrix_x<T> const& e, matrix_x<T> const& c, matrix_x<T> const& dy,
-                                   mixing kind, double guard) {
+token_mixture<T> mix_by_projectors(matrix_x<T> const& e, matrix_x<T> const& c,
+                                   matrix_x<T> const& dy, mixing kind, double guard) {
   index_t const d = e.rows(), k = c.rows(), tokens = c.cols();
   matrix_x<T> const none = matrix_x<T>::Zero(d, tokens), no_weights = matrix_x<T>::Zero(k, tokens);
   token_mixture<T> out{none, matrix_x<T>::Zero(d, k * tokens), no_weights, none, no_weights};

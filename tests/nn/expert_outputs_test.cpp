@@ -5,7 +5,6 @@
 
 #include <cmath>
 #include <limits>
-#include <stdexcept>
 #include <string>
 
 #include <boost/test/unit_test.hpp>
@@ -20,18 +19,6 @@
 namespace {
 
 using namespace support;
-
-mixing const kinds[] = {mixing::none, mixing::orthogonal, mixing::orthonormal};
-
-template <class F>
-std::string message_of(F const& f) {
-  try {
-    f();
-  } catch (std::invalid_argument const& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
 
 template <class S>
 struct outputs {
@@ -159,9 +146,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(wrong_arguments_of_gram_schmidt_are_named, Case, d
              "expert_gram_schmidt: guard is 1.000000, expected a number in [0, 1)");
   auto saved = stiefelx::expert_gram_schmidt(p.ctx, e, weights, y);
   auto const backward = [&](auto const& a, auto const& dy, auto&& da, auto& dw) {
-    return message_of([&] {
-      stiefelx::expert_gram_schmidt_backward(p.ctx, a, weights, saved, dy, da, dw);
-    });
+    return message_of(
+        [&] { stiefelx::expert_gram_schmidt_backward(p.ctx, a, weights, saved, dy, da, dw); });
   };
   std::string const name = "expert_gram_schmidt_backward: ";
   BOOST_TEST(backward(wrong, y, de, dweights) == name + "e is 4x4, expected 5x6");
@@ -207,8 +193,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(pairs_with_a_zero_output_do_not_count, Case, real_
   using S = typename Case::scalar;
   auto l = random_layer<S>({3, 3, 3, 6, 9, 7}, 3);
   l.up.middleRows(3, 3).setZero();
-  BOOST_TEST(near(similarity<Case>(l, {.kind = mixing::none}), similarity_by_loops(l, {.kind = mixing::none}),
-                  tolerance<S>(15)));
+  BOOST_TEST(near(similarity<Case>(l, {.kind = mixing::none}),
+                  similarity_by_loops(l, {.kind = mixing::none}), tolerance<S>(15)));
   l.up.setZero();
   BOOST_TEST(same(similarity<Case>(l, {}), matrix_x<double>::Zero(2, 1)));
   l.x.resize(6, 0);
@@ -226,11 +212,11 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(wrong_shapes_of_similarity_are_named, Case, double
   stiefelx::lora_experts const experts(down, up, 2, 1.0);
   auto const routes = routing_of(p, l);
   BOOST_TEST(message_of([&] {
-    stiefelx::expert_similarity(p.ctx, experts, routes, x, {}, wrong);
-  }) == "expert_similarity: s is 3x3, expected 2x1");
+               stiefelx::expert_similarity(p.ctx, experts, routes, x, {}, wrong);
+             }) == "expert_similarity: s is 3x3, expected 2x1");
   BOOST_TEST(message_of([&] {
-    stiefelx::expert_similarity(p.ctx, experts, routes, wrong, {}, s);
-  }) == "expert_similarity: experts.down is 6x6, expected 3x6");
+               stiefelx::expert_similarity(p.ctx, experts, routes, wrong, {}, s);
+             }) == "expert_similarity: experts.down is 6x6, expected 3x6");
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -147,8 +147,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(wrong_shapes_and_overlap_are_named, Case, double_c
   auto ddown = p.up(a.down), dup = p.up(a.up), wrong = p.up(matrix_x<double>::Zero(2, 2));
   auto all = p.up(random_matrix<double>(5, 9, 1));
   auto const forward = [&](auto const& b, auto const& tokens, auto&& out, auto& saved) {
-    return message_of(
-        [&] { stiefelx::lora_forward(p.ctx, down, b, scaling, tokens, out, saved); });
+    return message_of([&] { stiefelx::lora_forward(p.ctx, down, b, scaling, tokens, out, saved); });
   };
   BOOST_TEST(forward(wrong, x, y, h) == "lora_forward: up is 2x2, expected 3x5");
   BOOST_TEST(forward(up, wrong, y, h) == "lora_forward: x is 2x2, expected 5x6");

@@ -6,7 +6,6 @@
 #include <cstddef>
 #include <cstring>
 #include <limits>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -21,8 +20,6 @@
 namespace {
 
 using namespace support;
-
-mixing const kinds[] = {mixing::none, mixing::orthogonal, mixing::orthonormal};
 
 /// The same bytes.
 template <class S>
@@ -61,16 +58,6 @@ void expect_finite(layer_result<S> const& r) {
   for_each_result(r, [&](char const* name, auto, auto const& x) {
     BOOST_TEST_CONTEXT(name) BOOST_TEST(x.allFinite());
   });
-}
-
-template <class F>
-std::string message_of(F const& f) {
-  try {
-    f();
-  } catch (std::invalid_argument const& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
 }
 
 /// A layer's matrices on a backend, for calls that are to fail or that start from given gradients.
@@ -391,17 +378,16 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(overlap_and_a_wrong_guard_are_refused, Case, doubl
   auto all = r.p.up(random_matrix<double>(6, 10, 1));
   auto const left = all.middleCols(0, 7);
   BOOST_TEST(message_of([&] {
-    (void)moe_lora_forward(r.p.ctx, experts, routes, left, all.middleCols(3, 7));
-  }) == "moe_lora_forward: y overlaps x, expected separate memory");
+               (void)moe_lora_forward(r.p.ctx, experts, routes, left, all.middleCols(3, 7));
+             }) == "moe_lora_forward: y overlaps x, expected separate memory");
   auto saved = moe_lora_forward(r.p.ctx, experts, routes, r.x, r.y);
   BOOST_TEST(message_of([&] {
-    moe_lora_backward(r.p.ctx, experts, routes, saved, r.x, left, r.ddown, r.dup, r.dweights, 0,
-                      all.middleCols(0, 7));
-  }) == "moe_lora_backward: dx overlaps dy, expected separate memory");
+               moe_lora_backward(r.p.ctx, experts, routes, saved, r.x, left, r.ddown, r.dup,
+                                 r.dweights, 0, all.middleCols(0, 7));
+             }) == "moe_lora_backward: dx overlaps dy, expected separate memory");
   for (double guard : {-0.1, 1.0, std::numeric_limits<double>::quiet_NaN()}) {
-    std::string const text = message_of([&] {
-      (void)moe_lora_forward(r.p.ctx, experts, routes, r.x, r.y, {.guard = guard});
-    });
+    std::string const text = message_of(
+        [&] { (void)moe_lora_forward(r.p.ctx, experts, routes, r.x, r.y, {.guard = guard}); });
     BOOST_TEST(text == "moe_lora_forward: guard is " + std::to_string(guard) +
                            ", expected a number in [0, 1)");
   }

@@ -18,12 +18,8 @@ namespace {
 
 using namespace support;
 
-mixing const kinds[] = {mixing::none, mixing::orthogonal, mixing::orthonormal};
-
 char const* name_of(mixing kind) {
-  return kind == mixing::none         ? "none"
-         : kind == mixing::orthogonal ? "orthogonal"
-                                      : "orthonormal";
+  return kind == mixing::none ? "none" : kind == mixing::orthogonal ? "orthogonal" : "orthonormal";
 }
 
 template <class A, class B, class C>
@@ -100,8 +96,8 @@ void expect_token_space(expert_layer<typename Case::scalar> const& l, mixing_opt
   using oracle = test_case<typename Case::backend, double>;
   options.guard = guard_of<S>(options);
   layer_definition const d = define_layer(l, options);
-  BOOST_TEST_CONTEXT(name_of(options.kind) << ", k = " << l.ids.rows()
-                                           << ", delta = " << d.mixture.delta) {
+  BOOST_TEST_CONTEXT(name_of(options.kind)
+                     << ", k = " << l.ids.rows() << ", delta = " << d.mixture.delta) {
     BOOST_TEST_REQUIRE(d.mixture.margin >= 3);
     auto const m = run_token_space<oracle>(expert_outputs<double>(l), loop_cast<double>(l.weights),
                                            l.scaling * loop_cast<double>(l.dy), options);

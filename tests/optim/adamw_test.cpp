@@ -91,8 +91,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(fifty_steps_agree_with_the_formula, Case, real_cas
     stiefelx::adamw opt(p.ctx, x, o);
     std::vector<scalar_adamw> entries;
     for (index_t j = 0; j < 3; ++j)
-      for (index_t i = 0; i < 5; ++i)
-        entries.push_back({o, static_cast<long double>(start(i, j))});
+      for (index_t i = 0; i < 5; ++i) entries.push_back({o, static_cast<long double>(start(i, j))});
     for (int t = 0; t < 50; ++t) {
       if (t == 30) {
         opt.set_learning_rate(2e-3);
@@ -106,8 +105,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(fifty_steps_agree_with_the_formula, Case, real_cas
       else
         opt.step(p.ctx, x, p.up(g), stiefelx::no_status{});
       for (std::size_t k = 0; k < entries.size(); ++k)
-        entries[k].step(static_cast<long double>(g(static_cast<index_t>(k) % 5,
-                                                   static_cast<index_t>(k) / 5)));
+        entries[k].step(
+            static_cast<long double>(g(static_cast<index_t>(k) % 5, static_cast<index_t>(k) / 5)));
     }
     matrix_x<long double> expected(5, 3), m(5, 3), v(5, 3);
     for (index_t k = 0; k < 15; ++k) {
@@ -226,9 +225,9 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(wrong_arguments_are_named, Case, double_cases) {
   BOOST_TEST(made({.beta1 = 1}) == "adamw: beta1 is 1.000000, expected a number in [0, 1)");
   BOOST_TEST(made({.beta2 = -0.5}) == "adamw: beta2 is -0.500000, expected a number in [0, 1)");
   BOOST_TEST(made({.epsilon = 0}) == "adamw: epsilon is 0.000000, expected a number above 0");
-  BOOST_TEST(made({.weight_decay = std::nan("")}) ==
-             "adamw: weight_decay is " + std::to_string(std::nan("")) +
-                 ", expected a number of at least 0");
+  BOOST_TEST(made({.weight_decay = std::nan("")}) == "adamw: weight_decay is " +
+                                                         std::to_string(std::nan("")) +
+                                                         ", expected a number of at least 0");
   stiefelx::adamw opt(p.ctx, x);
   BOOST_TEST(message_of([&] { opt.step(p.ctx, wrong, x); }) ==
              "adamw::step: x is 3x5, expected 5x3");

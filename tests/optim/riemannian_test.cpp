@@ -364,10 +364,12 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(wrong_arguments_are_named, Case, double_cases) {
              "riemannian_momentum: momentum is 1.000000, expected a number in [0, 1)");
   BOOST_TEST(adam({.learning_rate = -1}) ==
              "riemannian_adam: learning_rate is -1.000000, expected a number of at least 0");
-  BOOST_TEST(adam({.beta1 = 1}) == "riemannian_adam: beta1 is 1.000000, expected a number in [0, 1)");
+  BOOST_TEST(adam({.beta1 = 1}) ==
+             "riemannian_adam: beta1 is 1.000000, expected a number in [0, 1)");
   BOOST_TEST(adam({.beta2 = -1}) ==
              "riemannian_adam: beta2 is -1.000000, expected a number in [0, 1)");
-  BOOST_TEST(adam({.epsilon = 0}) == "riemannian_adam: epsilon is 0.000000, expected a number above 0");
+  BOOST_TEST(adam({.epsilon = 0}) ==
+             "riemannian_adam: epsilon is 0.000000, expected a number above 0");
   auto const steps = [&](std::string const& name, auto opt) {
     BOOST_TEST(message_of([&] { opt.step(p.ctx, wrong, x); }) ==
                name + "::step: x is 3x5, expected 5x3");

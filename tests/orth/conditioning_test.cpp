@@ -43,7 +43,7 @@ template <class Case>
 void expect_flat(qr_method method, double last) {
   for (double condition = 1; condition <= last; condition *= 10)
     BOOST_TEST_CONTEXT(name(method) << ", condition " << condition)
-      BOOST_TEST(loss<Case>(method, condition) < tolerance<typename Case::scalar>(rows));
+  BOOST_TEST(loss<Case>(method, condition) < tolerance<typename Case::scalar>(rows));
 }
 
 }  // namespace

@@ -22,19 +22,20 @@ enum class qr_method {
 
 /// For BOOST_TEST_CONTEXT.
 inline std::string name(qr_method method) {
-  char const* const names[] = {"gram_schmidt",      "householder",         "cholesky automatic",
-                               "cholesky one_pass", "cholesky two_passes", "cholesky shifted_three"};
+  char const* const names[] = {"gram_schmidt",        "householder",
+                               "cholesky automatic",  "cholesky one_pass",
+                               "cholesky two_passes", "cholesky shifted_three"};
   return names[static_cast<int>(method)];
 }
 
 /// Those that take any matrix.
-inline std::vector<qr_method> const general_methods{
-    qr_method::gram_schmidt, qr_method::householder, qr_method::cholesky_automatic};
+inline std::vector<qr_method> const general_methods{qr_method::gram_schmidt, qr_method::householder,
+                                                    qr_method::cholesky_automatic};
 
 /// All of them.
 inline std::vector<qr_method> const all_methods{
-    qr_method::gram_schmidt,      qr_method::householder,
-    qr_method::cholesky_automatic, qr_method::cholesky_one_pass,
+    qr_method::gram_schmidt,        qr_method::householder,
+    qr_method::cholesky_automatic,  qr_method::cholesky_one_pass,
     qr_method::cholesky_two_passes, qr_method::cholesky_shifted_three};
 
 /// Runs a method on matrices of a backend.
@@ -71,8 +72,7 @@ struct qr_factors {
 /// Factors a on a fresh context of the case; with in_place, q starts as a and replaces it.
 /// Instantiated in qr_laws_test.cpp for complex_cases.
 template <class Case>
-qr_factors<typename Case::scalar> factor(qr_method method,
-                                         matrix_x<typename Case::scalar> const& a,
+qr_factors<typename Case::scalar> factor(qr_method method, matrix_x<typename Case::scalar> const& a,
                                          bool in_place = false);
 
 }  // namespace support

@@ -118,9 +118,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(columns_are_orthonormal_and_what_is_left_is_positi
         BOOST_TEST(near(h, loop_adjoint(h), tolerance<S>(size.rows), h.norm()));
         double sum = 0;
         for (index_t j = 0; j < size.cols; ++j) {
-          double const share = size.cols > 1 ? static_cast<double>(j) /
-                                                   static_cast<double>(size.cols - 1)
-                                             : 0;
+          double const share =
+              size.cols > 1 ? static_cast<double>(j) / static_cast<double>(size.cols - 1) : 0;
           sum += std::pow(condition, -share);
         }
         BOOST_TEST(std::abs(std::real(h.trace()) - sum) < tolerance<S>(size.rows) * sum);
@@ -246,7 +245,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(the_orthonormality_error_is_the_norm_of_the_defect
   BOOST_TEST(error(x) < tolerance<S>(15));
   // (2x)^H (2x) - I = 3 I.
   BOOST_TEST(std::abs(error(x * typename Case::real(2)) - 6) < 6 * tolerance<S>(15));
-  BOOST_TEST(error(matrix_x<S>::Zero(5, 3)) == static_cast<double>(std::sqrt(typename Case::real(3))));
+  BOOST_TEST(error(matrix_x<S>::Zero(5, 3)) ==
+             static_cast<double>(std::sqrt(typename Case::real(3))));
   BOOST_TEST(error(matrix_x<S>::Zero(5, 0)) == 0);
 }
 

@@ -82,10 +82,12 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(refused_overlaps_are_named_and_change_nothing, Cas
         factor_into(how, ctx, in, out, upper, no_status{});
       };
       auto const a = m.middleCols(0, 3).middleRows(0, 5);
-      BOOST_CHECK_EXCEPTION(run(a, m.middleCols(0, 3).middleRows(1, 5), r), alias_error,
-                            says(name + ": q overlaps a, expected the same matrix or separate memory"));
-      BOOST_CHECK_EXCEPTION(run(a, m.middleCols(1, 3).middleRows(0, 5), r), alias_error,
-                            says(name + ": q overlaps a, expected the same matrix or separate memory"));
+      BOOST_CHECK_EXCEPTION(
+          run(a, m.middleCols(0, 3).middleRows(1, 5), r), alias_error,
+          says(name + ": q overlaps a, expected the same matrix or separate memory"));
+      BOOST_CHECK_EXCEPTION(
+          run(a, m.middleCols(1, 3).middleRows(0, 5), r), alias_error,
+          says(name + ": q overlaps a, expected the same matrix or separate memory"));
       BOOST_CHECK_EXCEPTION(run(a, other, m.middleCols(2, 3).middleRows(4, 3)), alias_error,
                             says(name + ": r overlaps a, expected separate memory"));
       BOOST_CHECK_EXCEPTION(run(a, other, other.middleRows(2, 3)), alias_error,

@@ -23,8 +23,8 @@
 namespace support {
 
 template <class Case>
-qr_factors<typename Case::scalar> factor(qr_method method,
-                                         matrix_x<typename Case::scalar> const& a, bool in_place) {
+qr_factors<typename Case::scalar> factor(qr_method method, matrix_x<typename Case::scalar> const& a,
+                                         bool in_place) {
   using backend = typename Case::backend;
   using S = typename Case::scalar;
   typename Case::context ctx;
@@ -42,7 +42,7 @@ qr_factors<typename Case::scalar> factor(qr_method method,
   return {backend::download(ctx, q), backend::download(ctx, r), status_value(ctx, status)};
 }
 
-#define STIEFELX_INSTANTIATE(Backend, S)                                       \
+#define STIEFELX_INSTANTIATE(Backend, S) \
   template qr_factors<S> factor<test_case<Backend, S>>(qr_method, matrix_x<S> const&, bool);
 STIEFELX_INSTANTIATE(host_backend, float)
 STIEFELX_INSTANTIATE(host_backend, double)
@@ -70,7 +70,7 @@ struct extent {
 };
 
 /// Empty, single, square, tall, wider than one Householder panel, and past the host's blocks.
-std::vector<extent> const extents{{0, 0},  {4, 0},   {1, 1},   {3, 1},   {2, 2},  {6, 6},
+std::vector<extent> const extents{{0, 0}, {4, 0},   {1, 1},   {3, 1},   {2, 2},  {6, 6},
                                   {9, 4}, {17, 17}, {40, 16}, {45, 19}, {70, 50}};
 
 template <class S>
@@ -151,8 +151,7 @@ std::vector<specimen<S>> wild(index_t rows, index_t cols) {
       triangle(j, j) = S(static_cast<real>(std::sqrt(0.51)));
     }
     all.push_back({"small pivots in disguise",
-                   loop_product(orthonormal_frame<S>(rows, cols, 12), triangle),
-                   rank::borderline});
+                   loop_product(orthonormal_frame<S>(rows, cols, 12), triangle), rank::borderline});
   }
   return all;
 }
@@ -185,8 +184,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(factors_meet_the_lapack_ratios_over_the_zoo, Case,
   for (auto const size : extents)
     for (auto const& animal : whole_zoo<S>(size))
       for (auto const method : general_methods)
-        BOOST_TEST_CONTEXT(name(method) << ", " << animal.name << ", " << size.rows << "x"
-                                        << size.cols) {
+        BOOST_TEST_CONTEXT(name(method)
+                           << ", " << animal.name << ", " << size.rows << "x" << size.cols) {
           auto const found = factor<Case>(method, animal.matrix);
           bool const deficient = (found.status & rank_deficient) != 0;
           BOOST_TEST((found.status & not_finite) == 0);
@@ -202,8 +201,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(factors_meet_the_lapack_ratios_over_the_zoo, Case,
 BOOST_AUTO_TEST_CASE_TEMPLATE(a_factorization_in_place_has_the_same_bits, Case, complex_cases) {
   using S = typename Case::scalar;
   matrix_x<S> const a = random_matrix<S>(23, 18, 5);
-  for (auto const method : all_methods)
-    BOOST_TEST_CONTEXT(name(method)) {
+  for (auto const method : all_methods) BOOST_TEST_CONTEXT(name(method)) {
       auto const apart = factor<Case>(method, a);
       auto const in_place = factor<Case>(method, a, true);
       BOOST_TEST(same(in_place.q, apart.q));
@@ -214,8 +212,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(a_factorization_in_place_has_the_same_bits, Case, 
 BOOST_AUTO_TEST_CASE_TEMPLATE(two_runs_have_the_same_bits, Case, complex_cases) {
   using S = typename Case::scalar;
   matrix_x<S> const a = conditioned_matrix<S>(40, 21, 50, 5);
-  for (auto const method : all_methods)
-    BOOST_TEST_CONTEXT(name(method)) {
+  for (auto const method : all_methods) BOOST_TEST_CONTEXT(name(method)) {
       auto const first = factor<Case>(method, a);
       auto const second = factor<Case>(method, a);
       BOOST_TEST(same(first.q, second.q));
@@ -250,8 +247,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(a_factor_of_known_factors_is_theirs, Case, complex
     r(j, j) = S(1);
   }
   matrix_x<S> const a = loop_product(q, r);
-  for (auto const method : all_methods)
-    BOOST_TEST_CONTEXT(name(method)) {
+  for (auto const method : all_methods) BOOST_TEST_CONTEXT(name(method)) {
       auto const found = factor<Case>(method, a);
       // One pass loses the square of the condition number, about ten.
       BOOST_TEST(near(found.q, q, tolerance<S>(30, 100), 3));
@@ -278,8 +274,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(numbers_that_are_not_finite_are_reported_and_sprea
   for (real const bad :
        {std::numeric_limits<real>::quiet_NaN(), std::numeric_limits<real>::infinity(),
         -std::numeric_limits<real>::infinity()})
-    for (auto const method : all_methods)
-      BOOST_TEST_CONTEXT(name(method) << ", " << bad) {
+    for (auto const method : all_methods) BOOST_TEST_CONTEXT(name(method) << ", " << bad) {
         matrix_x<S> a = random_matrix<S>(11, 4, 10);
         a(7, 1) = S(bad);
         auto const found = factor<Case>(method, a);

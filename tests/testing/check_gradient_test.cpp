@@ -87,9 +87,8 @@ stiefelx::euclidean const flat{7, 3};
 BOOST_AUTO_TEST_SUITE(check_gradient)
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(a_right_gradient_passes_at_slope_two, Case, complex_cases) {
-  for (auto const& found :
-       {check<Case>(frames, 1, 0, 0), check<Case>(flat, 1, 0, 0),
-        check<Case>(frames, 1, 0, 0, stiefelx::cayley_retraction{})}) {
+  for (auto const& found : {check<Case>(frames, 1, 0, 0), check<Case>(flat, 1, 0, 0),
+                            check<Case>(frames, 1, 0, 0, stiefelx::cayley_retraction{})}) {
     BOOST_TEST_CONTEXT(text(found)) {
       BOOST_TEST(found.passed);
       BOOST_TEST(found.steps.slope > 1.9);
@@ -110,9 +109,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(a_gradient_of_wrong_size_or_direction_fails, Case,
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(a_gradient_wrong_by_little_fails_in_double, Case, double_cases) {
   auto const found = check<Case>(frames, 1, 1e-5, 0);
-  BOOST_TEST_CONTEXT(text(found)) {
-    BOOST_TEST(!found.passed);
-  }
+  BOOST_TEST_CONTEXT(text(found)) { BOOST_TEST(!found.passed); }
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(a_linear_cost_on_flat_space_passes_as_exact, Case, real_cases) {

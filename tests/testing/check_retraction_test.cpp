@@ -31,8 +31,7 @@ struct broken {
 
 template <class Ctx, class X, class Y>
 void normalize(Ctx& ctx, X const&, Y&& y) {
-  auto length = stiefelx::matrix_t<Ctx, stiefelx::real_t<X>>(
-      zeros<stiefelx::real_t<X>>(ctx, 1, 1));
+  auto length = stiefelx::matrix_t<Ctx, stiefelx::real_t<X>>(zeros<stiefelx::real_t<X>>(ctx, 1, 1));
   auto inverse = clone(ctx, length);
   norm(ctx, y, length);
   transform(ctx, stiefelx::reciprocal_element{}, stiefelx::outputs(inverse),
@@ -120,9 +119,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(a_wrong_derivative_fails_at_slope_one, Case, real_
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(a_derivative_wrong_by_little_fails_in_double, Case, double_cases) {
   auto const found = check_sphere<Case>({.derivative = 1e-5});
-  BOOST_TEST_CONTEXT(text(found)) {
-    BOOST_TEST(!found.passed);
-  }
+  BOOST_TEST_CONTEXT(text(found)) { BOOST_TEST(!found.passed); }
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(a_shift_at_zero_fails, Case, real_cases) {
@@ -178,15 +175,13 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(misuse_is_refused_by_name, Case, double_cases) {
   auto const x = Case::backend::upload(ctx, orthonormal_frame<double>(6, 3, 1));
   auto const zero = zeros_like(ctx, x);
   auto const says = [](char const* expected) {
-    return [expected](std::invalid_argument const& error) {
-      return has(error.what(), expected);
-    };
+    return [expected](std::invalid_argument const& error) { return has(error.what(), expected); };
   };
   stiefelx::stiefel const m{6, 3};
   BOOST_CHECK_EXCEPTION(stiefelx::check_retraction(ctx, m, x, x.middleCols(0, 2)),
                         stiefelx::shape_error, says("check_retraction: v is 6x2, expected 6x3"));
-  BOOST_CHECK_EXCEPTION(stiefelx::check_retraction(ctx, m, x, zero),
-                        stiefelx::option_error, says("check_retraction: the norm of v is 0"));
+  BOOST_CHECK_EXCEPTION(stiefelx::check_retraction(ctx, m, x, zero), stiefelx::option_error,
+                        says("check_retraction: the norm of v is 0"));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

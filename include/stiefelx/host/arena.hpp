@@ -81,7 +81,11 @@ class arena {
   }
 
   // Doubling keeps the number of chunks, and so of merges, logarithmic.
-  void grow(std::size_t bytes) { add_chunk(std::max({bytes, capacity(), std::size_t{1} << 16})); }
+  void grow(std::size_t bytes) {
+    // Room for more blocks than algorithms hold at once, so that the list does not grow either.
+    if (blocks_.capacity() == 0) blocks_.reserve(64);
+    add_chunk(std::max({bytes, capacity(), std::size_t{1} << 16}));
+  }
 
   // Blocks come off in the reverse order of their making, so the last used chunk holds the block.
   void retire(std::byte const* block) {

@@ -74,7 +74,10 @@ class packing : public Eigen::internal::level3_blocking<S, S> {
     Eigen::internal::computeProductBlockingSizes<S, S>(this->m_kc, this->m_mc, this->m_nc,
                                                        index_t(1));
   }
-  index_t entries() const { return round(this->m_mc * this->m_kc) + this->m_kc * this->m_nc; }
+  // Rounded as a whole too: the next worker's panels start there, and the kernel's loads are aligned.
+  index_t entries() const {
+    return round(this->m_mc * this->m_kc) + round(this->m_kc * this->m_nc);
+  }
   void place(S* memory) {
     this->m_blockA = memory;
     this->m_blockB = memory + round(this->m_mc * this->m_kc);

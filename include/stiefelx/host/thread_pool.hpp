@@ -40,7 +40,8 @@ class thread_pool {
 
   /// \brief Calls f(index, worker) for every index below count, in any order.
   /// \param[in] count  number of calls
-  /// \param[in] f      worker is below size(), and no two calls run at once with the same worker
+  /// \param[in] f      worker is below count and size(), and no two calls run at once with the same
+  ///                   worker
   /// \throws whatever f throws; the first one, after all workers have stopped
   template <class F>
   void for_each_index(index_t count, F const& f) {
@@ -71,7 +72,8 @@ class thread_pool {
       index_t index;
       {
         std::lock_guard const lock(mutex_);
-        if (next_ >= count_) return;
+        // Callers keep memory for as many workers as there are calls.
+        if (next_ >= count_ || worker >= count_) return;
         index = next_++;
       }
       try {

@@ -101,6 +101,8 @@ void riemannian_gradient(Ctx& ctx, stiefel m, X const& x, G const& g, V&& v) {
   detail::expect_stiefel("riemannian_gradient", "x", m, x);
   expect_shape("riemannian_gradient", "g", g, m.n, m.p);
   expect_shape("riemannian_gradient", "v", v, m.n, m.p);
+  expect_distinct(ctx, "riemannian_gradient", "v", v, "x", x);
+  expect_same_or_distinct(ctx, "riemannian_gradient", "v", v, "g", g);
   project(ctx, m, x, g, v);
 }
 

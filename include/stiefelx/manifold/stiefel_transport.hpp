@@ -29,6 +29,8 @@ void transport(Ctx& ctx, stiefel m, X const& x, Y const& y, V const& v, W&& w) {
   expect_shape("transport", "y", y, m.n, m.p);
   expect_shape("transport", "v", v, m.n, m.p);
   expect_shape("transport", "w", w, m.n, m.p);
+  expect_distinct(ctx, "transport", "w", w, "y", y);
+  expect_same_or_distinct(ctx, "transport", "w", w, "v", v);
   project(ctx, m, y, v, w);
 }
 

@@ -189,8 +189,7 @@ void cholesky_qr(Ctx& ctx, A const& a, Q&& q, R&& r, Status&& status = {},
   } else {
     detail::cholesky_pass(ctx, q, r, bits, method == cholesky_qr_method::shifted_three);
     if (method != cholesky_qr_method::one_pass) detail::cholesky_repeat(ctx, q, r, next, bits);
-    if (method == cholesky_qr_method::shifted_three)
-      detail::cholesky_repeat(ctx, q, r, next, bits);
+    if (method == cholesky_qr_method::shifted_three) detail::cholesky_repeat(ctx, q, r, next, bits);
   }
   run_batch(ctx, p, rescale_triangle_body{}, r, exponents);
   raise(ctx, status, finite);

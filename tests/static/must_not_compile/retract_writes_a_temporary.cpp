@@ -1,0 +1,11 @@
+// expect: satisfaction of .*OutputMatrix<Y>
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+
+#include <stiefelx/host/batch.hpp>
+#include <stiefelx/host/factor.hpp>
+#include <stiefelx/manifold/stiefel_retraction.hpp>
+
+void misuse(stiefelx::host::context& ctx, Eigen::MatrixXd const& x, Eigen::MatrixXd const& v) {
+  stiefelx::retract(ctx, stiefelx::stiefel{4, 2}, x, v, Eigen::MatrixXd(4, 2),
+                    stiefelx::cayley_retraction{});
+}
