@@ -8,6 +8,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <stiefelx/nn/beta.hpp>
 #include <stiefelx/nn/cross_entropy.hpp>
 #include <stiefelx/nn/gelu.hpp>
 #include <support/backends.hpp>
@@ -123,6 +124,20 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(cross_entropy_survives_huge_scores, Case, real_cas
 BOOST_AUTO_TEST_CASE_TEMPLATE(cross_entropy_of_no_tokens_is_zero, Case, real_cases) {
   entropy<Case> const e(matrix_x<typename Case::scalar>(3, 0), matrix_x<int>(1, 0));
   BOOST_TEST(e.loss == 0);
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(beta_scales_and_zero_does_not_read, Case, real_cases) {
+  using S = typename Case::scalar;
+  place<Case> p;
+  matrix_x<S> const start = random_matrix<S>(3, 4, 9);
+  auto dx = p.up(start);
+  stiefelx::apply_beta(p.ctx, 1, dx);
+  BOOST_TEST(same(p.down(dx), start));
+  stiefelx::apply_beta(p.ctx, 0.5, dx);
+  BOOST_TEST(same(p.down(dx), matrix_x<S>(start / 2)));
+  auto bad = p.up(matrix_x<S>::Constant(3, 4, std::numeric_limits<S>::quiet_NaN()).eval());
+  stiefelx::apply_beta(p.ctx, 0, bad);
+  BOOST_TEST(same(p.down(bad), matrix_x<S>(matrix_x<S>::Zero(3, 4))));
 }
 
 BOOST_AUTO_TEST_CASE(wrong_shapes_and_overlaps_are_refused) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stiefelx/core/context.hpp>
+#include <stiefelx/nn/beta.hpp>
 
 namespace stiefelx {
 
@@ -76,10 +77,7 @@ void lora_backward(Ctx& ctx, Down const& down, Up const& up, double scaling, X c
   scale(ctx, scaling, dh);
   multiply_add(ctx, scaling, h, dy.adjoint(), dup);
   multiply_add(ctx, 1, x, dh.adjoint(), ddown);
-  if (beta == 0)
-    fill(ctx, 0, dx);
-  else
-    scale(ctx, beta, dx);
+  apply_beta(ctx, beta, dx);
   multiply_add(ctx, 1, down, dh, dx);
 }
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <stiefelx/core/context.hpp>
+#include <stiefelx/nn/beta.hpp>
 #include <stiefelx/nn/moe_lora_body.hpp>
 #include <stiefelx/nn/router.hpp>
 #include <stiefelx/team/mixing.hpp>
@@ -200,10 +201,7 @@ void moe_lora_backward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing 
     multiply_add(ctx, 1, cross.adjoint(), experts.up, dup);
   }
   multiply_add(ctx, 1, x, dh.adjoint(), ddown);
-  if (beta == 0)
-    fill(ctx, 0, dx);
-  else
-    scale(ctx, beta, dx);
+  apply_beta(ctx, beta, dx);
   multiply_add(ctx, 1, experts.down, dh, dx);
 }
 

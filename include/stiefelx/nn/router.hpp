@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <stiefelx/core/context.hpp>
+#include <stiefelx/nn/beta.hpp>
 #include <stiefelx/team/team.hpp>
 
 namespace stiefelx {
@@ -204,10 +205,7 @@ void router_backward(Ctx& ctx, Router const& router, X const& x, DS const& dscor
   expect_shape("router_backward", "drouter", drouter, router.rows(), router.cols());
   expect_shape("router_backward", "dx", dx, x.rows(), x.cols());
   multiply_add(ctx, 1, x, dscores.adjoint(), drouter);
-  if (beta == 0)
-    fill(ctx, 0, dx);
-  else
-    scale(ctx, beta, dx);
+  apply_beta(ctx, beta, dx);
   multiply_add(ctx, 1, router, dscores, dx);
 }
 

@@ -3,6 +3,7 @@
 
 #include <stiefelx/core/context.hpp>
 #include <stiefelx/element/adam.hpp>
+#include <stiefelx/optim/adam_ranges.hpp>
 #include <stiefelx/optim/finite_gradient.hpp>
 
 namespace stiefelx {
@@ -43,13 +44,7 @@ class adamw {
         power1_(zeros<double>(ctx, 1, 1)),
         power2_(zeros<double>(ctx, 1, 1)),
         options_(options) {
-    expect_option(options.learning_rate >= 0, "adamw", "learning_rate", options.learning_rate,
-                  "a number of at least 0");
-    expect_option(options.beta1 >= 0 && options.beta1 < 1, "adamw", "beta1", options.beta1,
-                  "a number in [0, 1)");
-    expect_option(options.beta2 >= 0 && options.beta2 < 1, "adamw", "beta2", options.beta2,
-                  "a number in [0, 1)");
-    expect_option(options.epsilon > 0, "adamw", "epsilon", options.epsilon, "a number above 0");
+    expect_adam_ranges("adamw", options);
     expect_option(options.weight_decay >= 0, "adamw", "weight_decay", options.weight_decay,
                   "a number of at least 0");
     fill(ctx, 1, power1_);

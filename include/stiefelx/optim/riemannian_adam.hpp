@@ -4,6 +4,7 @@
 #include <stiefelx/core/context.hpp>
 #include <stiefelx/element/adam.hpp>
 #include <stiefelx/manifold/manifold.hpp>
+#include <stiefelx/optim/adam_ranges.hpp>
 #include <stiefelx/optim/finite_gradient.hpp>
 
 namespace stiefelx {
@@ -49,14 +50,7 @@ class riemannian_adam {
         power1_(zeros<double>(ctx, 1, 1)),
         power2_(zeros<double>(ctx, 1, 1)),
         options_(options) {
-    char const* const name = "riemannian_adam";
-    expect_option(options.learning_rate >= 0, name, "learning_rate", options.learning_rate,
-                  "a number of at least 0");
-    expect_option(options.beta1 >= 0 && options.beta1 < 1, name, "beta1", options.beta1,
-                  "a number in [0, 1)");
-    expect_option(options.beta2 >= 0 && options.beta2 < 1, name, "beta2", options.beta2,
-                  "a number in [0, 1)");
-    expect_option(options.epsilon > 0, name, "epsilon", options.epsilon, "a number above 0");
+    expect_adam_ranges("riemannian_adam", options);
     fill(ctx, 1, power1_);
     fill(ctx, 1, power2_);
   }
