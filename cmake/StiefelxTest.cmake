@@ -26,6 +26,7 @@ function(stiefelx_add_test name)
   set(target test_${name})
   add_executable(${target} ${arg_SOURCES})
   target_link_libraries(${target} PRIVATE stiefelx_test_support ${arg_LIBRARIES})
+  target_precompile_headers(${target} REUSE_FROM stiefelx_test_support)
 
   if(stiefelx_sanitizer_label)
     set(prefix ${stiefelx_sanitizer_label}.)

@@ -45,9 +45,10 @@ struct choices {
 };
 
 argument_parser make_parser(choices& c) {
-  argument_parser parser("fashion_moe_lora",
-                         "Compares adapters of one frozen network on eight contradictory tasks made "
-                         "from Fashion-MNIST.");
+  argument_parser parser(
+      "fashion_moe_lora",
+      "Compares adapters of one frozen network on eight contradictory tasks made "
+      "from Fashion-MNIST.");
   parser.add("--data", "DIR", "folder of the four IDX files, gzipped or plain", &c.data);
   parser.add("--out", "DIR", "folder of the results (train-output)", &c.out);
   parser.add("--quick", "", "one seed and fewer steps", &c.quick);
@@ -154,10 +155,9 @@ int train(choices const& c) {
   {
     double work = 0;
     for (run const& r : runs) work += r.cost();
-    progress_display show(std::cerr, {.style = style,
-                                      .runs = runs.size(),
-                                      .work = work,
-                                      .width = terminal_width(stderr)});
+    progress_display show(
+        std::cerr,
+        {.style = style, .runs = runs.size(), .work = work, .width = terminal_width(stderr)});
     for (run const& r : runs)
       if (r.result()) show.skip(1, r.cost());
     advance_all(runs, shared, show, c.threads, stop);
@@ -181,7 +181,8 @@ int train(choices const& c) {
   write_text_file(out / "similarity.svg", similarity_picture(results));
   std::filesystem::remove(checkpoint);
   print_table(std::cout, results);
-  std::cout << "results.json, metrics.csv, accuracy.svg and similarity.svg are in " << c.out << '\n';
+  std::cout << "results.json, metrics.csv, accuracy.svg and similarity.svg are in " << c.out
+            << '\n';
   return 0;
 }
 

@@ -34,8 +34,8 @@ class adapter {
   using matrix = Eigen::Matrix<S, -1, -1>;
 
  public:
-  adapter(host::context& ctx, adapter_plan plan, index_t d_in, index_t d_out,
-          random_stream& random, std::string const& layer)
+  adapter(host::context& ctx, adapter_plan plan, index_t d_in, index_t d_out, random_stream& random,
+          std::string const& layer)
       : plan_(plan) {
     if (plan.kind == form::none) return;
     bool const orthonormal = plan.mix == mixing::orthonormal;
@@ -141,8 +141,7 @@ class adapter {
 
  private:
   auto experts() {
-    return lora_experts{parameters_[0].value, parameters_[1].value, plan_.experts,
-                                  scaling_};
+    return lora_experts{parameters_[0].value, parameters_[1].value, plan_.experts, scaling_};
   }
   using context = host::context&;
   using in = matrix const&;
@@ -166,8 +165,8 @@ class network {
   using matrix = Eigen::Matrix<S, -1, -1>;
 
   /// Weights uniform in +-1/sqrt(d_in), biases zero.
-  network(host::context& ctx, std::vector<index_t> const& sizes, random_stream& random,
-          double rate, double decay) {
+  network(host::context& ctx, std::vector<index_t> const& sizes, random_stream& random, double rate,
+          double decay) {
     for (std::size_t l = 0; l + 1 < sizes.size(); ++l) {
       matrix w(sizes[l + 1], sizes[l]);
       double const bound = 1 / std::sqrt(static_cast<double>(sizes[l]));

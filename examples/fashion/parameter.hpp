@@ -16,8 +16,7 @@ template <class S>
 struct parameter {
   using matrix = Eigen::Matrix<S, -1, -1>;
   using context = stiefelx::host::context;
-  using adamw =
-      decltype(stiefelx::adamw(std::declval<context&>(), std::declval<matrix const&>()));
+  using adamw = decltype(stiefelx::adamw(std::declval<context&>(), std::declval<matrix const&>()));
   using on_stiefel = decltype(stiefelx::riemannian_adam(
       std::declval<context&>(), stiefelx::stiefel{1, 1}, std::declval<matrix const&>()));
 
@@ -55,10 +54,10 @@ struct parameter {
         optimizer);
   }
 
-  std::string name;                             ///< for checkpoints
-  matrix value;                                 ///< the parameter
-  matrix gradient;                              ///< of value's shape
-  double rate;                                  ///< peak learning rate
+  std::string name;                           ///< for checkpoints
+  matrix value;                               ///< the parameter
+  matrix gradient;                            ///< of value's shape
+  double rate;                                ///< peak learning rate
   std::variant<adamw, on_stiefel> optimizer;  ///< state
 };
 

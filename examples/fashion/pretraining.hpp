@@ -20,7 +20,9 @@ class pretraining {
   /// \param[in] steps    batches of 256 images
   /// \param[in] threads  of the context; the result does not depend on it
   pretraining(index_t steps, int threads)
-      : steps_(steps), ctx_({.threads = threads}), net_(ctx_, network_sizes(), random_, 1e-3, 1e-2) {}
+      : steps_(steps),
+        ctx_({.threads = threads}),
+        net_(ctx_, network_sizes(), random_, 1e-3, 1e-2) {}
 
   /// \brief Trains to the end or until stop() says so.
   /// \param[in]     train  training images

@@ -113,13 +113,15 @@ inline void print_table(std::ostream& out, study_results const& results) {
     for (std::size_t i = 0; i < cells.size(); ++i) out << padded(cells[i], widths[i]);
     out << '\n';
   };
-  row("method", {"trained", "accuracy %", "minus moe-4", "minus lora", "cosine", "after", "entropy", "ms"});
+  row("method",
+      {"trained", "accuracy %", "minus moe-4", "minus lora", "cosine", "after", "entropy", "ms"});
   for (auto const& m : results.methods) {
     std::vector<std::string> cells{std::to_string(trainable_parameters(m.what, network_sizes())),
                                    with_error(estimate::of(m.accuracies()))};
     for (auto const& reference : reference_methods()) {
       auto const* other = results.find(reference);
-      cells.push_back(other == nullptr || other == &m ? "-" : with_error(paired_difference(m, *other)));
+      cells.push_back(other == nullptr || other == &m ? "-"
+                                                      : with_error(paired_difference(m, *other)));
     }
     for (std::size_t i = 0; i < 3; ++i)
       cells.push_back(m.experts(i) ? to_fixed(*m.experts(i), 3) : "-");
@@ -127,7 +129,9 @@ inline void print_table(std::ostream& out, study_results const& results) {
     row(m.what.name, cells);
   }
   out << "accuracy over eight tasks with " << results.seeds.size()
-      << (results.seeds.size() == 1 ? " seed" : " seeds; +- is the standard error, differences are paired by seed")
+      << (results.seeds.size() == 1
+              ? " seed"
+              : " seeds; +- is the standard error, differences are paired by seed")
       << "\nbackbone on plain test images: " << percent(results.backbone_accuracy) << " %, "
       << to_fixed(results.seconds, 1) << " s in all\n";
 }
@@ -162,7 +166,11 @@ inline std::string results_json(study_results const& results) {
       auto const* other = results.find(reference);
       if (other == nullptr || other == &m) continue;
       auto const d = paired_difference(m, *other);
-      j.key("minus_" + reference).begin_object().member("mean", d.mean).member("standard_error", d.error).end_object();
+      j.key("minus_" + reference)
+          .begin_object()
+          .member("mean", d.mean)
+          .member("standard_error", d.error)
+          .end_object();
     }
     j.end_object();
   }
@@ -181,8 +189,9 @@ inline std::string metrics_csv(study_results const& results) {
   for (auto const& m : results.methods)
     for (std::size_t i = 0; i < m.by_seed.size(); ++i)
       for (curve_point const& c : m.by_seed[i].curve)
-        text += m.what.name + "," + std::to_string(results.seeds[i]) + "," + to_fixed(c.step, 0) + "," +
-                to_shortest(c.loss) + "," + to_shortest(c.rate) + "," + to_shortest(c.accuracy) + "\n";
+        text += m.what.name + "," + std::to_string(results.seeds[i]) + "," + to_fixed(c.step, 0) +
+                "," + to_shortest(c.loss) + "," + to_shortest(c.rate) + "," +
+                to_shortest(c.accuracy) + "\n";
   return text;
 }
 

@@ -29,11 +29,11 @@ struct curve_point {
 
 /// What a finished run gives.
 struct run_result {
-  std::array<double, task_count> accuracy_by_task{};   ///< on all test images
-  std::optional<std::array<double, 3>> experts;        ///< cosine before, after, router entropy
-  double ms_per_step = 0;                              ///< median
-  std::uint64_t parameters_crc32 = 0;                  ///< of the trained values
-  std::vector<curve_point> curve;                      ///< in order
+  std::array<double, task_count> accuracy_by_task{};  ///< on all test images
+  std::optional<std::array<double, 3>> experts;       ///< cosine before, after, router entropy
+  double ms_per_step = 0;                             ///< median
+  std::uint64_t parameters_crc32 = 0;                 ///< of the trained values
+  std::vector<curve_point> curve;                     ///< in order
 
   /// \returns the mean over the tasks
   double accuracy() const {
@@ -45,12 +45,12 @@ struct run_result {
 
 /// What all runs share.
 struct study {
-  pixel_columns train;                   ///< training images
-  pixel_columns test;                    ///< test images
-  task_set tasks;                        ///< the eight tasks
-  std::vector<Eigen::MatrixXf> backbone; ///< weights and biases of the pre-trained network
-  index_t steps;                         ///< of each run
-  index_t batch_size = 256;              ///< images a step
+  pixel_columns train;                    ///< training images
+  pixel_columns test;                     ///< test images
+  task_set tasks;                         ///< the eight tasks
+  std::vector<Eigen::MatrixXf> backbone;  ///< weights and biases of the pre-trained network
+  index_t steps;                          ///< of each run
+  index_t batch_size = 256;               ///< images a step
 };
 
 /// \brief One method with one seed: its network, how far it is, and its result.
@@ -106,13 +106,15 @@ class run {
   /// \param[in,out] out  the checkpoint
   void save(checkpoint_writer& out) {
     std::string const key = "run/" + name() + "/";
-    auto const progress = std::array{static_cast<std::uint64_t>(step_), std::uint64_t{net_ ? 1U : 0U},
-                                     std::uint64_t{result_ ? 1U : 0U}};
+    auto const progress =
+        std::array{static_cast<std::uint64_t>(step_), std::uint64_t{net_ ? 1U : 0U},
+                   std::uint64_t{result_ ? 1U : 0U}};
     out.add(key + "progress", progress);
     out.add(key + "loss_sum", std::array{loss_sum_});
     out.add(key + "milliseconds", milliseconds_);
     std::vector<double> flat;
-    for (curve_point const& c : curve_) flat.insert(flat.end(), {c.step, c.loss, c.rate, c.accuracy});
+    for (curve_point const& c : curve_)
+      flat.insert(flat.end(), {c.step, c.loss, c.rate, c.accuracy});
     out.add(key + "curve", flat);
     if (result_) {
       std::vector<double> experts;

@@ -53,8 +53,7 @@ class task_set {
     constexpr std::array<std::array<std::size_t, 2>, task_count> corner{
         {{0, 0}, {0, 12}, {0, 24}, {12, 0}, {12, 24}, {24, 0}, {24, 12}, {24, 24}}};
     for (std::size_t i = 0; i < 4; ++i)
-      for (std::size_t j = 0; j < 4; ++j)
-        image[(corner[k][0] + i) * 28 + corner[k][1] + j] = S(3);
+      for (std::size_t j = 0; j < 4; ++j) image[(corner[k][0] + i) * 28 + corner[k][1] + j] = S(3);
   }
 
  private:
@@ -91,8 +90,8 @@ inline pixel_columns normalise(labelled_images const& set) {
 
 /// A batch: an image a column, its label and its task.
 struct batch {
-  Eigen::MatrixXf x;                   ///< 784 x B
-  Eigen::Matrix<int, 1, -1> labels;    ///< 1 x B
+  Eigen::MatrixXf x;                 ///< 784 x B
+  Eigen::Matrix<int, 1, -1> labels;  ///< 1 x B
 };
 
 /// \brief Draws a batch: images with replacement and, when tasks are mixed, a task for each.

@@ -33,7 +33,10 @@ struct guarded {
   std::vector<T> memory;
 
   guarded(std::ptrdiff_t n, std::ptrdiff_t p, std::ptrdiff_t gap, std::ptrdiff_t shift)
-      : rows(n), cols(p), stride(n + gap), offset(shift),
+      : rows(n),
+        cols(p),
+        stride(n + gap),
+        offset(shift),
         memory(std::size_t(shift + p * (n + gap) + 40)) {
     for (T& value : memory) std::memcpy(&value, &guard<T>, sizeof(T));
   }

@@ -96,8 +96,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(sum_each_puts_the_sum_of_pack_i_into_lane_i, Pack,
   using scalar = typename traits<Pack>::scalar;
   constexpr std::ptrdiff_t w = traits<Pack>::width;
   Pack v[std::size_t{w}];
-  for (std::ptrdiff_t i = 0; i < w; ++i)
-    v[i] = powers_of_two<Pack>() + Pack::broadcast(scalar(i));
+  for (std::ptrdiff_t i = 0; i < w; ++i) v[i] = powers_of_two<Pack>() + Pack::broadcast(scalar(i));
   Pack const sums = sum_each(v);
   scalar const all = scalar((std::int64_t{1} << w) - 1);
   for (std::ptrdiff_t i = 0; i < w; ++i) BOOST_TEST(lane(sums, i) == all + scalar(i * w));

@@ -33,7 +33,10 @@ struct guarded {
   std::vector<T> memory;
 
   guarded(std::ptrdiff_t n, std::ptrdiff_t p, std::ptrdiff_t gap, std::ptrdiff_t shift)
-      : rows(n), cols(p), stride(n + gap), offset(shift),
+      : rows(n),
+        cols(p),
+        stride(n + gap),
+        offset(shift),
         memory(std::size_t(shift + p * (n + gap) + 40)) {
     for (T& value : memory) std::memcpy(&value, &guard<T>, sizeof(T));
   }
@@ -105,8 +108,8 @@ void check_solve(std::ptrdiff_t n, std::ptrdiff_t p, std::ptrdiff_t gap, std::pt
           magnitude += std::abs(term);
         }
         // Substitution of at most p terms: each entry of r is perturbed by at most p + 1 roundings.
-        long double const bound = static_cast<long double>(p + 1) *
-                                  std::numeric_limits<T>::epsilon() * magnitude;
+        long double const bound =
+            static_cast<long double>(p + 1) * std::numeric_limits<T>::epsilon() * magnitude;
         if (!(std::abs(residual) <= bound)) ++wrong;
       }
     BOOST_TEST(wrong == 0);

@@ -37,8 +37,8 @@ struct wide_of<std::complex<T>> {
 };
 
 template <class M>
-concept owns_its_entries = requires { typename M::PlainObject; } &&
-                           std::same_as<typename M::PlainObject, M>;
+concept owns_its_entries =
+    requires { typename M::PlainObject; } && std::same_as<typename M::PlainObject, M>;
 
 }  // namespace detail
 

@@ -36,10 +36,9 @@ STIEFELX_HD inline std::array<std::uint32_t, 4> philox(std::uint64_t key, std::u
   // Multipliers and Weyl increments are those of the paper's table 2.
   constexpr std::uint64_t m0 = 0xD2511F53U, m1 = 0xCD9E8D57U;
   auto k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
-  std::array<std::uint32_t, 4> c{static_cast<std::uint32_t>(low),
-                                 static_cast<std::uint32_t>(low >> 32),
-                                 static_cast<std::uint32_t>(high),
-                                 static_cast<std::uint32_t>(high >> 32)};
+  std::array<std::uint32_t, 4> c{
+      static_cast<std::uint32_t>(low), static_cast<std::uint32_t>(low >> 32),
+      static_cast<std::uint32_t>(high), static_cast<std::uint32_t>(high >> 32)};
   for (int round = 0; round < 10; ++round) {
     std::uint64_t const p0 = m0 * c[0], p1 = m1 * c[2];
     c = {static_cast<std::uint32_t>(p1 >> 32) ^ c[1] ^ k0, static_cast<std::uint32_t>(p1),
@@ -72,8 +71,8 @@ struct fill_normal_body {
   STIEFELX_HD void operator()(Team const& team, index_t j, double*, matrix_ref<S> a) const {
     for (index_t i = team.rank(); i < a.rows; i += team.size()) {
       auto const w = philox(stream.seed, stream.offset,
-                            static_cast<std::uint64_t>(i) + static_cast<std::uint64_t>(j) *
-                                                                static_cast<std::uint64_t>(a.rows));
+                            static_cast<std::uint64_t>(i) +
+                                static_cast<std::uint64_t>(j) * static_cast<std::uint64_t>(a.rows));
       // Box and Muller: one pair of uniforms gives two independent normals.
       double const radius = deviation * std::sqrt(-2 * std::log(uniform_open(w[0], w[1])));
       double const angle = 2 * std::numbers::pi * uniform_open(w[2], w[3]);
@@ -97,8 +96,8 @@ struct fill_uniform_body {
   STIEFELX_HD void operator()(Team const& team, index_t j, double*, matrix_ref<S> a) const {
     for (index_t i = team.rank(); i < a.rows; i += team.size()) {
       auto const w = philox(stream.seed, stream.offset,
-                            static_cast<std::uint64_t>(i) + static_cast<std::uint64_t>(j) *
-                                                                static_cast<std::uint64_t>(a.rows));
+                            static_cast<std::uint64_t>(i) +
+                                static_cast<std::uint64_t>(j) * static_cast<std::uint64_t>(a.rows));
       a(i, j) = static_cast<S>(low + (high - low) * uniform_open(w[0], w[1]));
     }
   }

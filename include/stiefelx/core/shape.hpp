@@ -29,8 +29,8 @@ namespace detail {
 [[noreturn]] STIEFELX_COLD inline void throw_shape(char const* function, char const* argument,
                                                    index_t rows, index_t cols,
                                                    std::string const& expected) {
-  throw shape_error(std::string(function) + ": " + argument + " is " + std::to_string(rows) +
-                    "x" + std::to_string(cols) + ", expected " + expected);
+  throw shape_error(std::string(function) + ": " + argument + " is " + std::to_string(rows) + "x" +
+                    std::to_string(cols) + ", expected " + expected);
 }
 
 [[noreturn]] STIEFELX_COLD inline void throw_option(char const* function, char const* argument,

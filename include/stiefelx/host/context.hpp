@@ -34,7 +34,8 @@ struct context_options {
 struct context {
   /// \param[in] choices  threads and determinism
   /// \throws option_error  when threads is below 1
-  explicit context(context_options choices = {}) : options(checked(choices)), workers(choices.threads) {}
+  explicit context(context_options choices = {})
+      : options(checked(choices)), workers(choices.threads) {}
 
   context_options options;  ///< as given
   arena memory;             ///< scratch

@@ -28,8 +28,8 @@ bool is_for_simd(Y const& y) {
 }
 
 template <class Y>
-inline constexpr bool may_use_simd = std::is_floating_point_v<scalar_t<Y>> && is_plain<Y> &&
-                                     !is_fixed<plain_t<Y, scalar_t<Y>>>;
+inline constexpr bool may_use_simd =
+    std::is_floating_point_v<scalar_t<Y>> && is_plain<Y> && !is_fixed<plain_t<Y, scalar_t<Y>>>;
 
 // Rows a task of a triangular solve takes: fixed, so results do not depend on the threads.
 inline constexpr index_t solve_rows = 2048;

@@ -52,7 +52,7 @@ auto operand_of(A const& a) {
   using T = operand_traits<A>;
   auto const& m = T::traits::extract(a);
   return operand<scalar_t<A>, T::order, T::conjugate>{m.data(), a.rows(), a.cols(),
-                                                       m.outerStride()};
+                                                      m.outerStride()};
 }
 
 template <class S>
@@ -148,16 +148,18 @@ void add_product(context& ctx, S alpha, operand<S, left, conjugate_left> a,
     packing<S> own(rows, std::min(task, cols), depth);
     own.place(memory.data() + worker * entries);
     auto const part = b.columns(first, count);
-    Eigen::internal::general_matrix_matrix_product<
-        index_t, S, left, conjugate_left, S, right, conjugate_right, Eigen::ColMajor,
-        1>::run(rows, count, depth, a.data, a.stride, part.data, part.stride,
-                c.data() + first * c.outerStride(), 1, c.outerStride(), alpha, own, nullptr);
+    Eigen::internal::general_matrix_matrix_product<index_t, S, left, conjugate_left, S, right,
+                                                   conjugate_right, Eigen::ColMajor,
+                                                   1>::run(rows, count, depth, a.data, a.stride,
+                                                           part.data, part.stride,
+                                                           c.data() + first * c.outerStride(), 1,
+                                                           c.outerStride(), alpha, own, nullptr);
   });
 }
 
 template <class A, class B, class C>
-inline constexpr bool is_static_product = is_fixed<plain_t<A, scalar_t<C>>> &&
-                                          is_fixed<plain_t<B, scalar_t<C>>>;
+inline constexpr bool is_static_product =
+    is_fixed<plain_t<A, scalar_t<C>>> && is_fixed<plain_t<B, scalar_t<C>>>;
 
 template <class A, class B, class C>
 void multiply_into(context& ctx, scalar_t<C> alpha, A const& a, B const& b, C&& c) {
@@ -221,10 +223,10 @@ template <EigenMatrix A, EigenMatrix B>
 auto product(context& ctx, A const& a, B const& b) {
   using EA = detail::expression_t<A>;
   using EB = detail::expression_t<B>;
-  using Plain = Eigen::Matrix<scalar_t<A>, EA::RowsAtCompileTime, EB::ColsAtCompileTime,
-                              EA::RowsAtCompileTime == 1 && EB::ColsAtCompileTime != 1
-                                  ? Eigen::RowMajor
-                                  : Eigen::ColMajor>;
+  using Plain =
+      Eigen::Matrix<scalar_t<A>, EA::RowsAtCompileTime, EB::ColsAtCompileTime,
+                    EA::RowsAtCompileTime == 1 && EB::ColsAtCompileTime != 1 ? Eigen::RowMajor
+                                                                             : Eigen::ColMajor>;
   auto c = detail::make<Plain>(ctx, a.rows(), b.cols());
   multiply(ctx, a, b, c);
   return c;

@@ -42,17 +42,16 @@ inline constexpr bool is_plain =
     int(Eigen::internal::inner_stride_at_compile_time<expression_t<A>>::ret) == 1;
 
 template <class A>
-inline constexpr bool is_writable = (flags<A> & Eigen::LvalueBit) != 0 &&
-                                    !std::is_const_v<std::remove_reference_t<A>>;
+inline constexpr bool is_writable =
+    (flags<A> & Eigen::LvalueBit) != 0 && !std::is_const_v<std::remove_reference_t<A>>;
 
 // Column-major owner of A's static shape with another scalar.
 template <class A, class S>
-using plain_t = Eigen::Matrix<S, expression_t<A>::RowsAtCompileTime,
-                              expression_t<A>::ColsAtCompileTime,
-                              expression_t<A>::RowsAtCompileTime == 1 &&
-                                      expression_t<A>::ColsAtCompileTime != 1
-                                  ? Eigen::RowMajor
-                                  : Eigen::ColMajor>;
+using plain_t =
+    Eigen::Matrix<S, expression_t<A>::RowsAtCompileTime, expression_t<A>::ColsAtCompileTime,
+                  expression_t<A>::RowsAtCompileTime == 1 && expression_t<A>::ColsAtCompileTime != 1
+                      ? Eigen::RowMajor
+                      : Eigen::ColMajor>;
 
 template <class Plain>
 inline constexpr bool is_fixed = Plain::SizeAtCompileTime != Eigen::Dynamic;

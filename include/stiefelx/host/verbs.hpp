@@ -16,7 +16,8 @@ namespace stiefelx::host {
 /// A host coefficient: an arithmetic value or a real 1 x 1 matrix.
 /// \ingroup host
 template <class C>
-concept Coefficient = std::is_arithmetic_v<C> || (EigenMatrix<C> && std::floating_point<scalar_t<C>>);
+concept Coefficient =
+    std::is_arithmetic_v<C> || (EigenMatrix<C> && std::floating_point<scalar_t<C>>);
 
 /// An Eigen matrix that can be assigned to.
 /// \ingroup host

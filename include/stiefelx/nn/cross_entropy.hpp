@@ -32,7 +32,8 @@ struct cross_entropy_body {
     for (index_t c = 1; c < classes; ++c)
       if (static_cast<double>(logits(c, t)) > largest) largest = static_cast<double>(logits(c, t));
     double sum = 0;
-    for (index_t c = 0; c < classes; ++c) sum += std::exp(static_cast<double>(logits(c, t)) - largest);
+    for (index_t c = 0; c < classes; ++c)
+      sum += std::exp(static_cast<double>(logits(c, t)) - largest);
     losses(0, t) = weight * (std::log(sum) - (static_cast<double>(logits(label, t)) - largest));
     for (index_t c = 0; c < classes; ++c) {
       double const p = std::exp(static_cast<double>(logits(c, t)) - largest) / sum;

@@ -59,8 +59,8 @@ auto expert_gram_schmidt(Ctx& ctx, E const& e, W const& weights, Y&& y,
   auto lengths = scratch<double>(ctx, 2 * k, tokens);
   run_batch(ctx, tokens, expert_gram_schmidt_body{options.kind, options.guard}, output, weight, v,
             lengths, y);
-  return expert_gram_schmidt_saved<decltype(v), decltype(lengths)>{std::move(v),
-                                                                   std::move(lengths), options};
+  return expert_gram_schmidt_saved<decltype(v), decltype(lengths)>{std::move(v), std::move(lengths),
+                                                                   options};
 }
 
 /// \brief Gradients of expert_gram_schmidt().

@@ -28,9 +28,9 @@ struct similarity_body {
   /// \param[in]  moments  (E r) x (E r)
   /// \param[out] sums     T columns of 4: sum before, pairs before, sum after, pairs after
   template <Team Lanes, class S>
-  STIEFELX_HD void operator()(Lanes const& team, index_t t, double* scratch,
-                              matrix_ref<S const> h, matrix_ref<int const> ids,
-                              matrix_ref<double const> moments, matrix_ref<double> sums) const {
+  STIEFELX_HD void operator()(Lanes const& team, index_t t, double* scratch, matrix_ref<S const> h,
+                              matrix_ref<int const> ids, matrix_ref<double const> moments,
+                              matrix_ref<double> sums) const {
     if (team.rank() != 0) return;
     index_t const k = chosen;
     double* const g = scratch + mixing_algebra::scratch_size(k);

@@ -63,8 +63,8 @@ template <class Ctx, RealMatrix Down, RealMatrix Up, RealMatrix X, RealMatrix H,
           class DDown, class DUp, class DX>
   requires OutputMatrix<DDown> && OutputMatrix<DUp> && OutputMatrix<DX> &&
            SameScalar<Down, Up, X, H, DY, DDown, DUp, DX>
-void lora_backward(Ctx& ctx, Down const& down, Up const& up, double scaling, X const& x,
-                   H const& h, DY const& dy, DDown&& ddown, DUp&& dup, double beta, DX&& dx) {
+void lora_backward(Ctx& ctx, Down const& down, Up const& up, double scaling, X const& x, H const& h,
+                   DY const& dy, DDown&& ddown, DUp&& dup, double beta, DX&& dx) {
   index_t const tokens = x.cols();
   expect_shape("lora_backward", "x", x, down.rows(), tokens);
   expect_shape("lora_backward", "h", h, down.cols(), tokens);

@@ -131,8 +131,8 @@ auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing c
   auto moments = plain ? scratch<double>(ctx, 0, 0) : detail::expert_moments(ctx, experts.up);
   auto mixed = scratch<S>(ctx, h.rows(), tokens);
   index_t const rank = experts.down.cols() / experts.count;
-  run_batch(ctx, tokens, mix_forward_body{algebra, k, rank}, std::as_const(h), routes.ids, routes.weights, moments,
-            token_grams, coefficients, mixed);
+  run_batch(ctx, tokens, mix_forward_body{algebra, k, rank}, std::as_const(h), routes.ids,
+            routes.weights, moments, token_grams, coefficients, mixed);
   multiply_add(ctx, experts.scaling, experts.up.adjoint(), mixed, y);
   return moe_lora_saved<decltype(h), decltype(coefficients), decltype(token_grams),
                         decltype(moments)>{std::move(h), std::move(coefficients),
@@ -190,14 +190,13 @@ void moe_lora_backward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing 
   auto dh = product(ctx, experts.up, dy);
   auto mixed = scratch<S>(ctx, all, tokens);
   run_batch(ctx, tokens, mix_backward_body{algebra, k, rank, experts.scaling},
-            std::as_const(saved.h), routes.ids,
-            routes.weights, saved.moments, saved.token_grams, saved.coefficients, dh, mixed, dweights);
+            std::as_const(saved.h), routes.ids, routes.weights, saved.moments, saved.token_grams,
+            saved.coefficients, dh, mixed, dweights);
   multiply_add(ctx, experts.scaling, mixed, dy.adjoint(), dup);
   if (saved.options.kind != mixing::none) {
     auto cross = scratch<S>(ctx, all, all);
-    run_batch(ctx, experts.count, cross_moments_body{k, rank}, std::as_const(saved.h),
-              routes.ids, saved.token_grams,
-              saved.moments, cross);
+    run_batch(ctx, experts.count, cross_moments_body{k, rank}, std::as_const(saved.h), routes.ids,
+              saved.token_grams, saved.moments, cross);
     multiply_add(ctx, 1, cross.adjoint(), experts.up, dup);
   }
   multiply_add(ctx, 1, x, dh.adjoint(), ddown);

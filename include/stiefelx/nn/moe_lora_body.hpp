@@ -73,11 +73,10 @@ struct mix_forward_body {
   /// \param[out] coefficients  k x T
   /// \param[out] mixed         (E r) x T, a_i h_i, zero for experts that were not chosen
   template <Team Lanes, class S>
-  STIEFELX_HD void operator()(Lanes const& team, index_t t, double* scratch,
-                              matrix_ref<S const> h, matrix_ref<int const> ids,
-                              matrix_ref<S const> weights, matrix_ref<double const> moments,
-                              matrix_ref<double> gram, matrix_ref<double> coefficients,
-                              matrix_ref<S> mixed) const {
+  STIEFELX_HD void operator()(Lanes const& team, index_t t, double* scratch, matrix_ref<S const> h,
+                              matrix_ref<int const> ids, matrix_ref<S const> weights,
+                              matrix_ref<double const> moments, matrix_ref<double> gram,
+                              matrix_ref<double> coefficients, matrix_ref<S> mixed) const {
     if (team.rank() != 0) return;
     index_t const k = chosen;
     int const* const id = ids.column(t);

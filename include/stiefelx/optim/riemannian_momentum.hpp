@@ -42,8 +42,8 @@ class riemannian_momentum {
       : manifold_(manifold), velocity_(zeros_like(ctx, x)), options_(options) {
     expect_option(options.learning_rate >= 0, "riemannian_momentum", "learning_rate",
                   options.learning_rate, "a number of at least 0");
-    expect_option(options.momentum >= 0 && options.momentum < 1, "riemannian_momentum",
-                  "momentum", options.momentum, "a number in [0, 1)");
+    expect_option(options.momentum >= 0 && options.momentum < 1, "riemannian_momentum", "momentum",
+                  options.momentum, "a number in [0, 1)");
   }
 
   /// Moves x one step. Never allocates after the first call, never waits.

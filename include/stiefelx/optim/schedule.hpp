@@ -15,9 +15,9 @@ namespace stiefelx {
 /// ... has \f$ \eta (t+1)/w \f$ for t < w and \f$ \eta\,(\phi + (1-\phi)(1 + \cos \pi\tau)/2) \f$ with
 /// \f$ \tau = (t-w)/(N-w) \f$ from then on.
 struct cosine_schedule {
-  double peak;              ///< \f$ \eta \f$
-  index_t steps;            ///< N
-  index_t warm_up = 0;      ///< w, below N
+  double peak;                ///< \f$ \eta \f$
+  index_t steps;              ///< N
+  index_t warm_up = 0;        ///< w, below N
   double final_fraction = 0;  ///< \f$ \phi \f$ in [0, 1]
 
   /// Learning rate of step t.

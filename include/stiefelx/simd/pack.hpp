@@ -69,9 +69,7 @@ struct pack {
 
   /// Writes the lanes.
   /// \param[out] p  W consecutive values, of any alignment
-  [[gnu::always_inline]] void store(T* p) const {
-    *reinterpret_cast<unaligned_vector*>(p) = lanes;
-  }
+  [[gnu::always_inline]] void store(T* p) const { *reinterpret_cast<unaligned_vector*>(p) = lanes; }
 
   /// Writes the lanes.
   /// \param[out] p  W consecutive values, at a multiple of sizeof(pack)

@@ -177,7 +177,8 @@ STIEFELX_HD double column_squared_norm(T const& team, S const* a, index_t rows) 
 /// \returns rows times the unit roundoff of S: the rounding of one projection
 template <class S>
 STIEFELX_HD constexpr real_of_t<S> rank_tolerance(index_t rows) {
-  return std::numeric_limits<real_of_t<S>>::epsilon() * static_cast<real_of_t<S>>(rows < 4 ? 4 : rows);
+  return std::numeric_limits<real_of_t<S>>::epsilon() *
+         static_cast<real_of_t<S>>(rows < 4 ? 4 : rows);
 }
 
 }  // namespace stiefelx

@@ -65,8 +65,8 @@ struct expert_gram_schmidt_body {
         lengths(k + i, t) = whole;
       }
       team.barrier();
-      double const factor = static_cast<double>(weights(i, t)) /
-                            detail::mixing_length(kind, guard, rest, whole);
+      double const factor =
+          static_cast<double>(weights(i, t)) / detail::mixing_length(kind, guard, rest, whole);
       column_axpy(team, static_cast<S>(factor), now, d, y.column(t));
     }
     team.barrier();
@@ -94,10 +94,9 @@ struct expert_gram_schmidt_backward_body {
   /// \param[out] de        d x (k T)
   /// \param[out] dweights  k x T
   template <Team Lanes, class S>
-  STIEFELX_HD void operator()(Lanes const& team, index_t t, double* scratch,
-                              matrix_ref<S const> e, matrix_ref<S const> weights,
-                              matrix_ref<S> v, matrix_ref<double> lengths,
-                              matrix_ref<S const> dy, matrix_ref<S> de,
+  STIEFELX_HD void operator()(Lanes const& team, index_t t, double* scratch, matrix_ref<S const> e,
+                              matrix_ref<S const> weights, matrix_ref<S> v,
+                              matrix_ref<double> lengths, matrix_ref<S const> dy, matrix_ref<S> de,
                               matrix_ref<S> dweights) const {
     index_t const k = experts, d = e.rows, first = t * k;
     auto const guarded = [&](index_t j) {
@@ -111,8 +110,7 @@ struct expert_gram_schmidt_backward_body {
       bool const has_length = kind == mixing::orthonormal && !guarded(i);
       auto const along = static_cast<S>(has_length ? -c * static_cast<double>(u) / (n * n * n) : 0);
       for (index_t row = team.rank(); row < d; row += team.size())
-        de(row, first + i) =
-            static_cast<S>(c / n) * dy(row, t) + along * v(row, first + i);
+        de(row, first + i) = static_cast<S>(c / n) * dy(row, t) + along * v(row, first + i);
       if (team.rank() == 0) dweights(i, t) = static_cast<S>(static_cast<double>(u) / n);
     }
     team.barrier();
@@ -122,17 +120,20 @@ struct expert_gram_schmidt_backward_body {
         if (guarded(j)) continue;
         S const* const vj = v.column(first + j);
         double const n = lengths(j, t);
-        double const along = static_cast<double>(column_dot(team, static_cast<S const*>(g), vj, d)) / n;
+        double const along =
+            static_cast<double>(column_dot(team, static_cast<S const*>(g), vj, d)) / n;
         double const c = static_cast<double>(column_dot(team, e.column(first + i), vj, d)) / n;
         for (index_t row = team.rank(); row < d; row += team.size())
-          de(row, first + j) -= static_cast<S>(c) * g[row] +
-                                static_cast<S>(along) * (e(row, first + i) -
-                                                         static_cast<S>(2 * c) * vj[row]);
+          de(row, first + j) -=
+              static_cast<S>(c) * g[row] +
+              static_cast<S>(along) * (e(row, first + i) - static_cast<S>(2 * c) * vj[row]);
         if (team.rank() == 0) scratch[j] = along;
         team.barrier();
       }
       for (index_t j = 0; j < i; ++j)
-        if (!guarded(j)) column_axpy(team, static_cast<S>(-scratch[j]), static_cast<S const*>(v.column(first + j)), d, g);
+        if (!guarded(j))
+          column_axpy(team, static_cast<S>(-scratch[j]), static_cast<S const*>(v.column(first + j)),
+                      d, g);
       // The guarded length is a multiple of the output's own.
       double const g2 = lengths(k + i, t);
       if (kind == mixing::orthonormal && guarded(i) && g2 > 0) {

@@ -58,7 +58,8 @@ struct mixing_algebra {
   /// \returns pointers into it
   STIEFELX_HD static state place(index_t k, double* scratch) {
     double* const v = scratch + 2 * k * k;
-    return {{scratch, k, k, k}, {scratch + k * k, k, k, k}, v, v + k, v + 2 * k, v + 3 * k, v + 4 * k};
+    return {{scratch, k, k, k}, {scratch + k * k, k, k, k}, v, v + k, v + 2 * k, v + 3 * k,
+            v + 4 * k};
   }
 
   /// Whether expert j was guarded by factor().
