@@ -14,22 +14,13 @@
 #include <support/backends.hpp>
 #include <support/data.hpp>
 #include <support/near.hpp>
+#include <support/thrown.hpp>
 #include <support/tolerance.hpp>
 
 namespace {
 
 using namespace support;
 using stiefelx::router_options;
-
-template <class F>
-std::string message_of(F const& f) {
-  try {
-    f();
-  } catch (std::invalid_argument const& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
 
 router_options const choices[] = {{.top_k = 0},
                                   {.top_k = 2},

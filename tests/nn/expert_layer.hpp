@@ -13,6 +13,7 @@
 #include <support/backends.hpp>
 #include <support/data.hpp>
 #include <support/loops.hpp>
+#include <support/thrown.hpp>
 
 /// A mixture of low-rank experts: its data, its run on a backend, and its definition in plain loops.
 namespace support {
@@ -22,17 +23,6 @@ using stiefelx::mixing_options;
 
 /// Every form of the mixture.
 inline constexpr mixing kinds[] = {mixing::none, mixing::orthogonal, mixing::orthonormal};
-
-/// The text of the error that f throws.
-template <class F>
-std::string message_of(F const& f) {
-  try {
-    f();
-  } catch (std::invalid_argument const& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
 
 /// Everything a call of the layer reads. Ids and weights are given, so no router is needed.
 template <class S>

@@ -15,6 +15,7 @@
 #include <support/gradient_check.hpp>
 #include <support/loops.hpp>
 #include <support/near.hpp>
+#include <support/thrown.hpp>
 #include <support/tolerance.hpp>
 
 namespace {
@@ -60,16 +61,6 @@ adapter_result<typename Case::scalar> run(adapter<typename Case::scalar> const& 
   stiefelx::lora_forward(p.ctx, down, up, scaling, x, y, h);
   stiefelx::lora_backward(p.ctx, down, up, scaling, x, h, p.up(a.dy), ddown, dup, beta, dx);
   return {p.down(y), p.down(h), p.down(ddown), p.down(dup), p.down(dx)};
-}
-
-template <class F>
-std::string message_of(F const& f) {
-  try {
-    f();
-  } catch (std::invalid_argument const& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
 }
 
 struct extent {

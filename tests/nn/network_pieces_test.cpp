@@ -11,6 +11,8 @@
 #include <stiefelx/nn/beta.hpp>
 #include <stiefelx/nn/cross_entropy.hpp>
 #include <stiefelx/nn/gelu.hpp>
+#include <stiefelx/nn/lora.hpp>
+#include <stiefelx/nn/router.hpp>
 #include <support/backends.hpp>
 #include <support/data.hpp>
 #include <support/near.hpp>
@@ -91,14 +93,16 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(cross_entropy_matches_long_double_sums, Case, real
     loss += (std::log(sum) - static_cast<long double>(scores(labels(0, t), t))) / 6;
     for (index_t c = 0; c < 5; ++c)
       gradient(c, t) = static_cast<S>(
-          (std::exp(static_cast<long double>(scores(c, t))) / sum - (c == labels(0, t) ? 1 : 0)) / 6);
+          (std::exp(static_cast<long double>(scores(c, t))) / sum - (c == labels(0, t) ? 1 : 0)) /
+          6);
   }
   BOOST_TEST(std::abs(e.loss - static_cast<double>(loss)) < tolerance<S>(6) * std::abs(e.loss));
   BOOST_TEST(near(e.gradient, gradient, tolerance<S>(6)));
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(cross_entropy_gradient_is_its_slope, Case, double_cases) {
-  matrix_x<double> const scores = random_matrix<double>(4, 3, 3), d = random_matrix<double>(4, 3, 4);
+  matrix_x<double> const scores = random_matrix<double>(4, 3, 3),
+                         d = random_matrix<double>(4, 3, 4);
   matrix_x<int> const labels = some_labels(4, 3);
   double const slope = entropy<Case>(scores, labels).gradient.cwiseProduct(d).sum();
   auto const error = [&](double h) {
@@ -140,15 +144,27 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(beta_scales_and_zero_does_not_read, Case, real_cas
   BOOST_TEST(same(p.down(bad), matrix_x<S>(matrix_x<S>::Zero(3, 4))));
 }
 
+BOOST_AUTO_TEST_CASE(saved_and_activation_gradients_may_not_overlap) {
+  stiefelx::host::context ctx;
+  Eigen::MatrixXd const down = Eigen::MatrixXd::Ones(4, 4), scores = Eigen::MatrixXd::Ones(4, 3);
+  Eigen::MatrixXd x = Eigen::MatrixXd::Ones(4, 3), y = x, wide = Eigen::MatrixXd::Ones(4, 8);
+  BOOST_CHECK_THROW(stiefelx::lora_forward(ctx, down, down, 1, x, y, x), stiefelx::alias_error);
+  BOOST_CHECK_THROW(stiefelx::lora_forward(ctx, down, down, 1, x, y, y), stiefelx::alias_error);
+  BOOST_CHECK_THROW(stiefelx::router_backward(ctx, down, x, y, wide.leftCols(4), 0, y),
+                    stiefelx::alias_error);
+  BOOST_CHECK_THROW(
+      stiefelx::router_backward(ctx, down, x, scores, wide.leftCols(4), 0, wide.middleCols(2, 3)),
+      stiefelx::alias_error);
+}
+
 BOOST_AUTO_TEST_CASE(wrong_shapes_and_overlaps_are_refused) {
   stiefelx::host::context ctx;
   Eigen::MatrixXd x(3, 4), wide(3, 5), tall(4, 4), loss(1, 1);
   Eigen::MatrixXi labels = Eigen::MatrixXi::Zero(1, 3);
-  BOOST_CHECK_EXCEPTION(stiefelx::cross_entropy(ctx, x, labels, loss, x), stiefelx::shape_error,
-                        [](auto const& e) {
-                          return std::string(e.what()) ==
-                                 "cross_entropy: labels is 1x3, expected 1x4";
-                        });
+  BOOST_CHECK_EXCEPTION(
+      stiefelx::cross_entropy(ctx, x, labels, loss, x), stiefelx::shape_error, [](auto const& e) {
+        return std::string(e.what()) == "cross_entropy: labels is 1x3, expected 1x4";
+      });
   BOOST_CHECK_EXCEPTION(stiefelx::gelu(ctx, x, tall, x), stiefelx::shape_error, [](auto const& e) {
     return std::string(e.what()) == "gelu: y is 4x4, expected 3x4";
   });

@@ -18,22 +18,13 @@
 #include <support/gradient_check.hpp>
 #include <support/loops.hpp>
 #include <support/near.hpp>
+#include <support/thrown.hpp>
 #include <support/tolerance.hpp>
 
 namespace {
 
 using namespace support;
 using stiefelx::router_options;
-
-template <class F>
-std::string message_of(F const& f) {
-  try {
-    f();
-  } catch (std::invalid_argument const& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
 
 /// A routing, downloaded.
 template <class S>

@@ -17,6 +17,7 @@
 #include <support/backends.hpp>
 #include <support/data.hpp>
 #include <support/near.hpp>
+#include <support/thrown.hpp>
 #include <support/tolerance.hpp>
 
 namespace {
@@ -24,16 +25,6 @@ namespace {
 using namespace support;
 using stiefelx::adamw_options;
 using stiefelx::cosine_schedule;
-
-template <class F>
-std::string message_of(F const& f) {
-  try {
-    f();
-  } catch (std::invalid_argument const& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
 
 /// Gradient of step t; sizes differ by orders of magnitude, and one entry is always zero.
 template <class S>

@@ -23,6 +23,7 @@
 #include <support/data.hpp>
 #include <support/loops.hpp>
 #include <support/near.hpp>
+#include <support/thrown.hpp>
 #include <support/tolerance.hpp>
 
 namespace {
@@ -32,16 +33,6 @@ using stiefelx::euclidean;
 using stiefelx::momentum_options;
 using stiefelx::riemannian_adam_options;
 using stiefelx::stiefel;
-
-template <class F>
-std::string message_of(F const& f) {
-  try {
-    f();
-  } catch (std::invalid_argument const& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
-}
 
 template <class S>
 matrix_x<S> gradient(index_t n, index_t p, int t) {

@@ -19,9 +19,9 @@ namespace stiefelx {
 /// \param[in]     scaling  \f$ s = \alpha / r \f$
 /// \param[in]     x        d_in x T, a token is a column
 /// \param[in,out] y        d_out x T; starts as the frozen layer's output; must not overlap x
-/// \param[out]    h        r x T, saved for lora_backward()
+/// \param[out]    h        r x T, saved for lora_backward(); must not overlap x or y
 /// \throws shape_error  if a shape does not fit
-/// \throws alias_error  if y overlaps x
+/// \throws alias_error  if y overlaps x, or h overlaps x or y
 /// \par Cost
 /// 2 r (d_in + d_out) T flops.
 /// \see \cite hu2022lora
@@ -33,6 +33,8 @@ void lora_forward(Ctx& ctx, Down const& down, Up const& up, double scaling, X co
   expect_shape("lora_forward", "x", x, down.rows(), y.cols());
   expect_shape("lora_forward", "h", h, down.cols(), x.cols());
   expect_distinct(ctx, "lora_forward", "y", y, "x", x);
+  expect_distinct(ctx, "lora_forward", "h", h, "x", x);
+  expect_distinct(ctx, "lora_forward", "h", h, "y", y);
   multiply(ctx, down.adjoint(), x, h);
   multiply_add(ctx, scaling, up.adjoint(), h, y);
 }

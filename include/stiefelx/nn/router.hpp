@@ -194,8 +194,9 @@ void gate_backward(Ctx& ctx, Routing const& routes, DW const& dweights, DS&& dsc
 /// \param[in]     dscores  E x T
 /// \param[in,out] drouter  d x E, accumulates
 /// \param[in]     beta     factor of what dx holds; with 0 it is not read
-/// \param[in,out] dx       d x T
+/// \param[in,out] dx       d x T; must not overlap dscores or drouter
 /// \throws shape_error  if a shape is wrong
+/// \throws alias_error  if dx overlaps dscores or drouter
 template <class Ctx, RealMatrix Router, RealMatrix X, Matrix DS, class DR, class DX>
   requires OutputMatrix<DR> && OutputMatrix<DX> && SameScalar<Router, X, DS, DR, DX>
 void router_backward(Ctx& ctx, Router const& router, X const& x, DS const& dscores, DR&& drouter,
@@ -204,6 +205,8 @@ void router_backward(Ctx& ctx, Router const& router, X const& x, DS const& dscor
   expect_shape("router_backward", "dscores", dscores, router.cols(), x.cols());
   expect_shape("router_backward", "drouter", drouter, router.rows(), router.cols());
   expect_shape("router_backward", "dx", dx, x.rows(), x.cols());
+  expect_distinct(ctx, "router_backward", "dx", dx, "dscores", dscores);
+  expect_distinct(ctx, "router_backward", "drouter", drouter, "dx", dx);
   multiply_add(ctx, 1, x, dscores.adjoint(), drouter);
   apply_beta(ctx, beta, dx);
   multiply_add(ctx, 1, router, dscores, dx);
