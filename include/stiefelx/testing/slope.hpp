@@ -22,16 +22,18 @@ struct slope_report {
   double rounding = 0;              ///< errors below this are not told from rounding
   std::size_t first = 0;            ///< first point of the window that the slope is taken from
   std::size_t count = 0;            ///< points of the window
+  double order = 2;                 ///< slope that was asked for
   double slope = 0;                 ///< of log E over log t in the window; 0 where there is none
   bool exact = false;               ///< every error is at the rounding level: nothing to measure
-  bool passed = false;              ///< exact, or the slope is at least 2 less slope_margin
+  bool passed = false;              ///< exact, or the slope is at least order less slope_margin
 };
 
-/// \brief A measured slope may fall short of 2 by this much and pass.
+/// \brief A measured slope may fall short of its order by this much and pass.
 /// \ingroup testing
 ///
 /// The window ends where errors are 100 times rounding, which moves the slope by less than 0.02;
-/// the rest is for the third-order term at the longest steps. A first-order error has slope 1.
+/// the rest is for the next term at the longest steps. An error of the order below has a slope that is
+/// less by 1.
 inline constexpr double slope_margin = 0.15;
 
 /// \brief Fewest points that a slope is taken from.
@@ -61,7 +63,7 @@ inline double fitted_slope(slope_point const* first, std::size_t count) {
 /// \ingroup testing
 ///
 /// Rounding is measured, not guessed: it is the largest error at eight steps so short that an
-/// error of second order vanishes beside it, and at least `4 eps size`. Then t falls from
+/// error of that order vanishes beside it, and at least `4 eps size`. Then t falls from
 /// `longest` by factors of \f$ \sqrt 2 \f$ until errors come within 100 times rounding. The slope
 /// is that of the line through the last eight points before, by least squares on the logarithms:
 /// the shortest steps show the lowest order in the error, however small its factor. Each error is
@@ -71,10 +73,12 @@ inline double fitted_slope(slope_point const* first, std::size_t count) {
 /// \param[in] longest  longest step, above 0
 /// \param[in] eps      epsilon of the scalar that error is computed in
 /// \param[in] size     size of the numbers whose difference is the error
+/// \param[in] order    slope to expect, 2 or more
 /// \returns the points and the slope. Fewer than slope_fewest_points above rounding are a failure,
 ///          none at all are exact; a NaN is a failure
 template <class Error>
-slope_report measure_slope(Error const& error, double longest, double eps, double size) {
+slope_report measure_slope(Error const& error, double longest, double eps, double size,
+                           double order = 2) {
   constexpr double margin = 100;
   constexpr std::size_t window = 8;
   auto const larger = [&](double t) {
@@ -82,6 +86,7 @@ slope_report measure_slope(Error const& error, double longest, double eps, doubl
     return ahead >= back || std::isnan(ahead) ? ahead : back;
   };
   slope_report found;
+  found.order = order;
   std::vector<slope_point> shortest;
   found.rounding = 4 * eps * size;
   for (double t = 512 * eps * longest; t > 3 * eps * longest; t /= 2) {
@@ -109,7 +114,7 @@ slope_report measure_slope(Error const& error, double longest, double eps, doubl
     found.exact = above == 0;
     if (found.count >= slope_fewest_points)
       found.slope = detail::fitted_slope(found.points.data() + found.first, found.count);
-    found.passed = found.exact || found.slope >= 2 - slope_margin;
+    found.passed = found.exact || found.slope >= order - slope_margin;
   }
   found.points.insert(found.points.end(), shortest.begin(), shortest.end());
   return found;
@@ -131,7 +136,8 @@ inline std::ostream& operator<<(std::ostream& out, slope_report const& found) {
         << "), expected at least " << slope_fewest_points << "; use a wider scalar\n";
   } else {
     out << (found.passed ? "passed" : "FAILED") << ": slope " << found.slope
-        << ", expected at least " << 2 - slope_margin << "; rounding is " << found.rounding << "\n";
+        << ", expected at least " << found.order - slope_margin << "; rounding is "
+        << found.rounding << "\n";
   }
   for (std::size_t k = 0; k < found.points.size(); ++k) {
     bool const used = k >= found.first && k < found.first + found.count;
