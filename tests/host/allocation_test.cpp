@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// After the first step of a loop nothing is allocated any more. This file replaces the allocation
-// functions of the whole test program to count their calls.
+// After the first step of a loop nothing is allocated any more.
 
-#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdlib>
@@ -33,70 +31,7 @@
 #include <support/backends.hpp>
 #include <support/data.hpp>
 
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define STIEFELX_TEST_ADDRESS_SANITIZER
-#endif
-#elif defined(__SANITIZE_ADDRESS__)
-#define STIEFELX_TEST_ADDRESS_SANITIZER
-#endif
-
-namespace {
-
-std::atomic<long> allocations{0};
-
-}  // namespace
-
-#if defined(STIEFELX_TEST_ADDRESS_SANITIZER)
-
-extern "C" int __sanitizer_install_malloc_and_free_hooks(void (*)(void const volatile*,
-                                                                  std::size_t),
-                                                         void (*)(void const volatile*));
-
-namespace {
-
-[[maybe_unused]] int const hooked = __sanitizer_install_malloc_and_free_hooks(
-    [](void const volatile*, std::size_t) { ++allocations; }, [](void const volatile*) {});
-
-}  // namespace
-
-#else
-
-// The C library's own functions under their other names; operator new calls one of those below.
-extern "C" {
-void* __libc_malloc(std::size_t);
-void* __libc_calloc(std::size_t, std::size_t);
-void* __libc_realloc(void*, std::size_t);
-void* __libc_memalign(std::size_t, std::size_t);
-
-void* malloc(std::size_t size) noexcept {
-  ++allocations;
-  return __libc_malloc(size);
-}
-void* calloc(std::size_t count, std::size_t size) noexcept {
-  ++allocations;
-  return __libc_calloc(count, size);
-}
-void* realloc(void* memory, std::size_t size) noexcept {
-  ++allocations;
-  return __libc_realloc(memory, size);
-}
-void* memalign(std::size_t alignment, std::size_t size) noexcept {
-  ++allocations;
-  return __libc_memalign(alignment, size);
-}
-void* aligned_alloc(std::size_t alignment, std::size_t size) noexcept {
-  ++allocations;
-  return __libc_memalign(alignment, size);
-}
-int posix_memalign(void** memory, std::size_t alignment, std::size_t size) noexcept {
-  ++allocations;
-  *memory = __libc_memalign(alignment, size);
-  return *memory == nullptr ? ENOMEM : 0;
-}
-}
-
-#endif
+#include "counted_heap.hpp"
 
 namespace {
 
@@ -108,9 +43,9 @@ using stiefelx::host::context;
 
 template <class F>
 long allocations_of(F const& f) {
-  long const before = allocations;
+  long const before = heap_calls;
   f();
-  return allocations - before;
+  return heap_calls - before;
 }
 
 /// Runs a step once to reach the high-water mark, and then counts.

@@ -21,44 +21,60 @@
 #include <support/near.hpp>
 #include <support/tolerance.hpp>
 
-namespace {
+#include "methods.hpp"
 
-using namespace support;
-using stiefelx::not_converged;
-using stiefelx::not_finite;
-using stiefelx::wide_t;
-
-template <class S>
-struct polar_result {
-  matrix_x<S> q;
-  int status;
-};
+namespace support {
 
 template <class Case>
-polar_result<typename Case::scalar> polar_of(matrix_x<typename Case::scalar> const& a,
-                                             bool in_place = false) {
+one_factor<typename Case::scalar> polar_of(matrix_x<typename Case::scalar> const& a,
+                                           stiefelx::polar_options options, bool in_place) {
   using backend = typename Case::backend;
   typename Case::context ctx;
   auto const input = backend::upload(ctx, a);
   auto q = backend::upload(ctx, a);
   auto status = status_matrix<backend>(ctx);
   if (in_place) {
-    stiefelx::polar(ctx, q, q, status);
+    stiefelx::polar(ctx, q, q, status, options);
   } else {
-    stiefelx::polar(ctx, input, q, status);
+    stiefelx::polar(ctx, input, q, status, options);
   }
   return {backend::download(ctx, q), status_value(ctx, status)};
 }
 
 template <class Case>
-matrix_x<typename Case::scalar> inverse_root(matrix_x<typename Case::scalar> const& g,
-                                             double smallest, int iterations) {
+one_factor<typename Case::scalar> inverse_root(matrix_x<typename Case::scalar> const& g,
+                                               double smallest, int iterations) {
   typename Case::context ctx;
   auto const input = Case::backend::upload(ctx, g);
   auto z = zeros_like(ctx, input);
-  stiefelx::inverse_sqrt(ctx, input, smallest, iterations, z);
-  return Case::backend::download(ctx, z);
+  auto status = status_matrix<typename Case::backend>(ctx);
+  stiefelx::inverse_sqrt(ctx, input, smallest, iterations, z, status);
+  return {Case::backend::download(ctx, z), status_value(ctx, status)};
 }
+
+#define STIEFELX_INSTANTIATE(Backend, S)                                                 \
+  template one_factor<S> polar_of<test_case<Backend, S>>(matrix_x<S> const&,             \
+                                                         stiefelx::polar_options, bool); \
+  template one_factor<S> inverse_root<test_case<Backend, S>>(matrix_x<S> const&, double, int);
+STIEFELX_INSTANTIATE(host_backend, float)
+STIEFELX_INSTANTIATE(host_backend, double)
+STIEFELX_INSTANTIATE(host_backend, std::complex<double>)
+STIEFELX_INSTANTIATE(archetype_backend, float)
+STIEFELX_INSTANTIATE(archetype_backend, double)
+STIEFELX_INSTANTIATE(archetype_backend, std::complex<double>)
+#undef STIEFELX_INSTANTIATE
+
+}  // namespace support
+
+namespace {
+
+using namespace support;
+using stiefelx::not_converged;
+using stiefelx::not_finite;
+using stiefelx::polar_method;
+using stiefelx::polar_options;
+using stiefelx::rank_deficient;
+using stiefelx::wide_t;
 
 template <class S>
 matrix_x<S> identity(index_t n) {
@@ -81,7 +97,11 @@ std::vector<extent> const extents{{1, 1}, {4, 1}, {5, 5}, {33, 8}, {40, 20}};
 
 /// The condition number to which the page promises convergence.
 template <class S>
-constexpr double promised = std::is_same_v<stiefelx::real_of_t<S>, float> ? 1e3 : 1e7;
+double promised(polar_method method) {
+  bool const is_float = std::is_same_v<stiefelx::real_of_t<S>, float>;
+  if (method == polar_method::newton_schulz) return is_float ? 1e3 : 1e7;
+  return is_float ? 1e6 : 1e14;
+}
 
 }  // namespace
 
@@ -91,38 +111,67 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(the_factor_is_that_of_a_singular_value_decompositi
                               real_cases) {
   using S = typename Case::scalar;
   for (auto const size : extents)
-    for (double const condition : {1.0, 30.0})
-      BOOST_TEST_CONTEXT(size.rows << "x" << size.cols << ", condition " << condition) {
+    for (auto const method : polar_methods) {
+      BOOST_TEST_CONTEXT(size.rows << "x" << size.cols << ", " << name(method)) {
+        double const condition = 30;
         matrix_x<S> const a = conditioned_matrix<S>(size.rows, size.cols, condition, 3) * S(0.01);
-        auto const found = polar_of<Case>(a);
+        auto const found = polar_of<Case>(a, {.method = method});
         BOOST_TEST(found.status == 0);
         BOOST_TEST(near(found.q, oracle(loop_cast<double>(a)), tolerance<S>(size.rows, condition)));
       }
+    }
+}
+
+/// q has orthonormal columns, and q^H a is Hermitian with the sum of singular values as its trace,
+/// which makes it positive.
+template <class S>
+void expect_polar_factor(matrix_x<S> const& a, one_factor<S> const& found, double condition) {
+  using wide = wide_t<S>;
+  index_t const rows = a.rows(), cols = a.cols();
+  BOOST_TEST(found.status == 0);
+  matrix_x<wide> const q = loop_cast<wide>(found.q);
+  BOOST_TEST(near(loop_product(loop_adjoint(q), q), identity<wide>(cols), tolerance<S>(rows)));
+  matrix_x<wide> const h = loop_product(loop_adjoint(q), loop_cast<wide>(a));
+  BOOST_TEST(near(h, loop_adjoint(h), tolerance<S>(rows), h.norm()));
+  double sum = 0;
+  for (index_t j = 0; j < cols; ++j) {
+    double const share = cols > 1 ? static_cast<double>(j) / static_cast<double>(cols - 1) : 0;
+    sum += std::pow(condition, -share);
+  }
+  BOOST_TEST(std::abs(std::real(h.trace()) - sum) < tolerance<S>(rows) * sum);
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(columns_are_orthonormal_and_what_is_left_is_positive, Case,
                               complex_cases) {
   using S = typename Case::scalar;
-  using wide = wide_t<S>;
   for (auto const size : extents)
-    for (double condition = 1; condition <= promised<S>; condition *= 10)
-      BOOST_TEST_CONTEXT(size.rows << "x" << size.cols << ", condition " << condition) {
-        matrix_x<S> const a = conditioned_matrix<S>(size.rows, size.cols, condition, 4);
-        auto const found = polar_of<Case>(a);
-        BOOST_TEST(found.status == 0);
-        matrix_x<wide> const q = loop_cast<wide>(found.q);
-        BOOST_TEST(near(loop_product(loop_adjoint(q), q), identity<wide>(size.cols),
-                        tolerance<S>(size.rows)));
-        // a = q h with h = q^H a Hermitian, and positive: its trace is the sum of singular values.
-        matrix_x<wide> const h = loop_product(loop_adjoint(q), loop_cast<wide>(a));
-        BOOST_TEST(near(h, loop_adjoint(h), tolerance<S>(size.rows), h.norm()));
-        double sum = 0;
-        for (index_t j = 0; j < size.cols; ++j) {
-          double const share =
-              size.cols > 1 ? static_cast<double>(j) / static_cast<double>(size.cols - 1) : 0;
-          sum += std::pow(condition, -share);
+    for (auto const method : polar_methods)
+      for (double condition = 1; condition <= promised<S>(method); condition *= 100)
+        BOOST_TEST_CONTEXT(name(method) << ", " << size.rows << "x" << size.cols << ", condition "
+                                        << condition) {
+          matrix_x<S> const a = conditioned_matrix<S>(size.rows, size.cols, condition, 4);
+          expect_polar_factor(a, polar_of<Case>(a, {.method = method}), condition);
         }
-        BOOST_TEST(std::abs(std::real(h.trace()) - sum) < tolerance<S>(size.rows) * sum);
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(known_bounds_give_the_factor_without_a_factorization, Case,
+                              complex_cases) {
+  using S = typename Case::scalar;
+  for (auto const method : {polar_method::polar_express, polar_method::newton_schulz})
+    for (double const condition : {1.0, 10.0, 1e4})
+      BOOST_TEST_CONTEXT(name(method) << ", condition " << condition) {
+        matrix_x<S> const a = conditioned_matrix<S>(40, 20, condition, 4);
+        double const least = 0.9 / condition;
+        polar_options bounds{.method = method, .smallest = least, .largest = 1.1};
+        expect_polar_factor(a, polar_of<Case>(a, bounds), condition);
+        // Relative to the Frobenius norm, which is at most sqrt(20).
+        bounds.smallest = least / std::sqrt(20.0);
+        bounds.largest = 0;
+        expect_polar_factor(a, polar_of<Case>(a, bounds), condition);
+        // A lower bound that is too high stops too early, and so does a step too few.
+        if (condition < 1e4) continue;
+        bounds.smallest = 0.5;
+        BOOST_TEST(polar_of<Case>(a, bounds).status == not_converged);
       }
 }
 
@@ -161,19 +210,25 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(an_orthonormal_matrix_stays_and_scale_does_not_mat
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(the_factor_in_place_has_the_same_bits, Case, complex_cases) {
   matrix_x<typename Case::scalar> const a = random_matrix<typename Case::scalar>(14, 6, 7);
-  BOOST_TEST(same(polar_of<Case>(a, true).q, polar_of<Case>(a).q));
-  BOOST_TEST(same(polar_of<Case>(a).q, polar_of<Case>(a).q));
+  for (auto const method : polar_methods) {
+    polar_options const how{.method = method};
+    BOOST_TEST(same(polar_of<Case>(a, how, true).q, polar_of<Case>(a, how).q));
+    BOOST_TEST(same(polar_of<Case>(a, how).q, polar_of<Case>(a, how).q));
+  }
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(what_does_not_converge_says_so, Case, complex_cases) {
   using S = typename Case::scalar;
+  polar_options const plain{.method = polar_method::newton_schulz};
   double const beyond = std::is_same_v<typename Case::real, float> ? 1e6 : 1e13;
-  BOOST_TEST(polar_of<Case>(conditioned_matrix<S>(20, 6, beyond, 8)).status == not_converged);
+  BOOST_TEST(polar_of<Case>(conditioned_matrix<S>(20, 6, beyond, 8), plain).status ==
+             not_converged);
   matrix_x<S> a = random_matrix<S>(20, 6, 9);
   a.col(3) = a.col(1);
-  BOOST_TEST(polar_of<Case>(a).status == not_converged);
+  BOOST_TEST(polar_of<Case>(a, plain).status == (not_converged | rank_deficient));
+  BOOST_TEST((polar_of<Case>(a).status & rank_deficient) != 0);
   a.setZero();
-  BOOST_TEST(polar_of<Case>(a).status == not_converged);
+  BOOST_TEST(polar_of<Case>(a).status == (not_converged | rank_deficient));
   for (auto const bad : {std::numeric_limits<typename Case::real>::quiet_NaN(),
                          std::numeric_limits<typename Case::real>::infinity()}) {
     a = random_matrix<S>(20, 6, 9);
@@ -181,7 +236,26 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(what_does_not_converge_says_so, Case, complex_case
     auto const found = polar_of<Case>(a);
     BOOST_TEST(found.status == (not_converged | not_finite));
     BOOST_TEST(!found.q.allFinite());
+    BOOST_TEST(polar_of<Case>(a, {.smallest = 0.1, .largest = 10}).status ==
+               (not_converged | not_finite));
   }
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(singular_values_give_a_nearest_frame_of_a_deficient_matrix, Case,
+                              complex_cases) {
+  using S = typename Case::scalar;
+  using wide = wide_t<S>;
+  matrix_x<S> a = random_matrix<S>(9, 4, 9);
+  a.col(2) = a.col(0);
+  auto const found = polar_of<Case>(a, {.method = polar_method::singular_values});
+  BOOST_TEST(found.status == rank_deficient);
+  matrix_x<wide> const q = loop_cast<wide>(found.q);
+  BOOST_TEST(near(loop_product(loop_adjoint(q), q), identity<wide>(4), tolerance<S>(9)));
+  auto const zero =
+      polar_of<Case>(matrix_x<S>::Zero(9, 4), {.method = polar_method::singular_values});
+  BOOST_TEST(zero.status == rank_deficient);
+  matrix_x<wide> const any = loop_cast<wide>(zero.q);
+  BOOST_TEST(near(loop_product(loop_adjoint(any), any), identity<wide>(4), tolerance<S>(9)));
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(empty_matrices_are_fine, Case, real_cases) {
@@ -208,7 +282,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(an_inverse_root_squares_to_the_inverse, Case, comp
       BOOST_TEST_CONTEXT(n << "x" << n << ", condition " << condition) {
         matrix_x<S> const g = positive_matrix<S>(n, condition, 10) * typename Case::real(3);
         for (double const smallest : {0.0, 3 / condition}) {
-          matrix_x<S> const root = inverse_root<Case>(g, smallest, 30);
+          matrix_x<S> const root = inverse_root<Case>(g, smallest, 30).q;
           BOOST_TEST(same(root, loop_adjoint(root)));
           matrix_x<wide> const z = loop_cast<wide>(root);
           BOOST_TEST(near(loop_product(loop_product(z, loop_cast<wide>(g)), z), identity<wide>(n),
@@ -216,6 +290,17 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(an_inverse_root_squares_to_the_inverse, Case, comp
           BOOST_TEST(std::real(z.trace()) >= 0);
         }
       }
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(an_inverse_root_that_has_not_come_to_rest_says_so, Case,
+                              complex_cases) {
+  using S = typename Case::scalar;
+  matrix_x<S> g = positive_matrix<S>(9, 100, 10);
+  BOOST_TEST(inverse_root<Case>(g, 0, 30).status == 0);
+  BOOST_TEST(inverse_root<Case>(g, 0, 4).status == not_converged);
+  BOOST_TEST(inverse_root<Case>(matrix_x<S>::Zero(5, 5), 0, 30).status == not_converged);
+  g(2, 2) = S(std::numeric_limits<typename Case::real>::quiet_NaN());
+  BOOST_TEST(inverse_root<Case>(g, 0, 30).status == (not_converged | not_finite));
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(an_inverse_root_of_a_diagonal_is_known, Case, real_cases) {
@@ -226,8 +311,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(an_inverse_root_of_a_diagonal_is_known, Case, real
     g(j, j) = S(std::pow(4.0, static_cast<double>(j)));
     expected(j, j) = S(std::pow(0.5, static_cast<double>(j)));
   }
-  BOOST_TEST(near(inverse_root<Case>(g, 1, 20), expected, tolerance<S>(3, 16)));
-  BOOST_TEST(!near(inverse_root<Case>(g, 1, 2), expected, tolerance<S>(3, 16)));
+  BOOST_TEST(near(inverse_root<Case>(g, 1, 20).q, expected, tolerance<S>(3, 16)));
+  BOOST_TEST(!near(inverse_root<Case>(g, 1, 2).q, expected, tolerance<S>(3, 16)));
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(the_orthonormality_error_is_the_norm_of_the_defect, Case,

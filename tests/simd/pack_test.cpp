@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #include <boost/test/unit_test.hpp>
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -90,6 +91,92 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(broadcast_keeps_signed_zero_and_infinity, Pack, pa
     BOOST_TEST(1 / lane(Pack::broadcast(scalar{-0.0}), i) == -infinity);
     BOOST_TEST(lane(Pack::broadcast(infinity), i) == infinity);
   }
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(comparisons_and_select_decide_lane_by_lane, Pack, packs) {
+  using scalar = typename traits<Pack>::scalar;
+  constexpr std::ptrdiff_t w = traits<Pack>::width;
+  constexpr scalar nan = std::numeric_limits<scalar>::quiet_NaN();
+  constexpr scalar infinity = std::numeric_limits<scalar>::infinity();
+  std::vector<scalar> const special{0, scalar(-0.0), 1, -1, infinity, -infinity, nan};
+  for (scalar const x : special)
+    for (scalar const y : special) {
+      BOOST_TEST_INFO_SCOPE(x << " and " << y);
+      // x and y in all lanes but the last one, where 2 and 3 are.
+      scalar left[std::size_t{w}], right[std::size_t{w}];
+      for (std::ptrdiff_t i = 0; i < w; ++i) {
+        left[i] = i + 1 < w ? x : 2;
+        right[i] = i + 1 < w ? y : 3;
+      }
+      Pack const a = Pack::load(left), b = Pack::load(right);
+      Pack const yes = Pack::broadcast(1), no = Pack::broadcast(0);
+      for (std::ptrdiff_t i = 0; i < w; ++i) {
+        scalar const l = left[i], r = right[i];
+        BOOST_TEST(lane(select(a < b, yes, no), i) == scalar(l < r));
+        BOOST_TEST(lane(select(a <= b, yes, no), i) == scalar(l <= r));
+        BOOST_TEST(lane(select(a > b, yes, no), i) == scalar(l > r));
+        BOOST_TEST(lane(select(a >= b, yes, no), i) == scalar(l >= r));
+        BOOST_TEST(lane(select(a == b, yes, no), i) == scalar(l == r));
+        BOOST_TEST(lane(select(a != b, yes, no), i) == scalar(l != r));
+        BOOST_TEST(lane(select((a < b) & (b < a), yes, no), i) == scalar(l < r && r < l));
+        BOOST_TEST(lane(select((a < b) | (b < a), yes, no), i) == scalar(l < r || r < l));
+        scalar const smaller = l < r ? l : r, larger = l > r ? l : r;
+        BOOST_TEST((lane(min(a, b), i) == smaller || smaller != smaller));
+        BOOST_TEST((lane(max(a, b), i) == larger || larger != larger));
+        BOOST_TEST(std::isnan(lane(min(a, b), i)) == std::isnan(smaller));
+        BOOST_TEST(std::isnan(lane(max(a, b), i)) == std::isnan(larger));
+        BOOST_TEST((lane(modulus(a), i) == std::abs(l) || l != l));
+        BOOST_TEST(std::isnan(lane(modulus(a), i)) == std::isnan(l));
+      }
+      BOOST_TEST(any(a > b) == (x > y));
+      BOOST_TEST(all(a < b) == (x < y));
+      BOOST_TEST(all(a == a) == (x == x));
+    }
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(any_and_all_see_every_lane, Pack, packs) {
+  using scalar = typename traits<Pack>::scalar;
+  constexpr std::ptrdiff_t w = traits<Pack>::width;
+  Pack const zero = Pack::broadcast(0);
+  BOOST_TEST(!any(zero < zero));
+  BOOST_TEST(all(zero == zero));
+  for (std::ptrdiff_t i = 0; i < w; ++i) {
+    scalar values[std::size_t{w}] = {};
+    values[i] = 1;
+    Pack const a = Pack::load(values);
+    BOOST_TEST(any(zero < a));
+    BOOST_TEST(!all(zero == a));
+    BOOST_TEST(all(zero <= a));
+  }
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(sqrt_rounds_as_the_standard_one, Pack, packs) {
+  using scalar = typename traits<Pack>::scalar;
+  using limits = std::numeric_limits<scalar>;
+  constexpr std::ptrdiff_t w = traits<Pack>::width;
+  std::vector<scalar> values{
+      0,  limits::min(),      limits::denorm_min(), limits::max(), limits::infinity(),
+      -1, limits::quiet_NaN()};
+  for (int k = 1; k < 200; ++k) values.push_back(scalar(k * k * k) / scalar(7));
+  for (std::size_t k = 0; k + std::size_t{w} <= values.size(); ++k) {
+    Pack const root = sqrt(Pack::load(values.data() + k));
+    for (std::ptrdiff_t i = 0; i < w; ++i) {
+      scalar const expected = std::sqrt(values[k + std::size_t(i)]);
+      BOOST_TEST(
+          (lane(root, i) == expected || (std::isnan(lane(root, i)) && std::isnan(expected))));
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(reciprocal_sqrt_is_good_to_two_units_in_the_last_place, Pack, packs) {
+  using scalar = typename traits<Pack>::scalar;
+  using limits = std::numeric_limits<scalar>;
+  for (scalar x = limits::min(); x < limits::max() / 2; x *= scalar(1.37)) {
+    scalar const found = lane(reciprocal_sqrt(Pack::broadcast(x)), traits<Pack>::width - 1);
+    long double const exact = 1 / std::sqrt(static_cast<long double>(x));
+    BOOST_TEST(std::abs(found / exact - 1) <= 2 * limits::epsilon());
+  }
+  BOOST_TEST(std::isnan(lane(reciprocal_sqrt(Pack::broadcast(limits::quiet_NaN())), 0)));
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(sum_each_puts_the_sum_of_pack_i_into_lane_i, Pack, packs) {

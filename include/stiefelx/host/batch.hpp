@@ -10,6 +10,7 @@
 
 #include <stiefelx/core/matrix_ref.hpp>
 #include <stiefelx/core/transform.hpp>
+#include <stiefelx/host/gram_schmidt.hpp>
 #include <stiefelx/host/scratch.hpp>
 #include <stiefelx/host/verbs.hpp>
 #include <stiefelx/team/team.hpp>
@@ -60,6 +61,13 @@ class batch_argument {
   Copy copy_;
 };
 
+// Items first to end - 1, one after the other; a body that has a kernel of its own overloads this.
+template <class Body, class... Ref>
+void run_items(context&, Body const& body, index_t first, index_t end, double* scratch,
+               Ref const&... refs) {
+  for (index_t item = first; item < end; ++item) body(serial_team{}, item, scratch, refs...);
+}
+
 }  // namespace detail
 
 /// \brief Runs a team body once an item, one lane a team, items shared by the context's threads.
@@ -88,8 +96,7 @@ void run_batch(context& ctx, index_t count, Body const& body, M&&... matrices) {
         ctx.workers.for_each_index(tasks, [&](index_t task, int worker) {
           index_t const end = std::min(count, (task + 1) * per_task);
           double* const own = memory.data() + worker * room;
-          for (index_t item = task * per_task; item < end; ++item)
-            body(serial_team{}, item, own, argument.ref()...);
+          detail::run_items(ctx, body, task * per_task, end, own, argument.ref()...);
         });
         (argument.put_back(), ...);
       },

@@ -10,6 +10,7 @@
 
 #include <stiefelx/core/status.hpp>
 #include <stiefelx/host/multiply.hpp>
+#include <stiefelx/simd/cholesky.hpp>
 #include <stiefelx/simd/gram.hpp>
 #include <stiefelx/simd/triangular_solve.hpp>
 
@@ -33,6 +34,9 @@ inline constexpr bool may_use_simd =
 
 // Rows a task of a triangular solve takes: fixed, so results do not depend on the threads.
 inline constexpr index_t solve_rows = 2048;
+
+// Beyond this order the factor leaves the second-level cache, and blocks of products are faster.
+inline constexpr index_t largest_simd_factor = 1024;
 
 // Blocks of this order stay in the first-level cache; the work outside them is products.
 inline constexpr index_t factor_block = 48;
@@ -115,6 +119,15 @@ template <EigenOutput G, class Status>
 void cholesky(context& ctx, G&& g, Status&& status) {
   int bits = 0;
   index_t const n = g.cols();
+  if constexpr (detail::may_use_simd<G>) {
+    if (n <= detail::largest_simd_factor) {
+      using S = scalar_t<G>;
+      auto room = scratch<S>(ctx, simd::cholesky_workspace<S>(n), 1);
+      bits = simd::cholesky(n, g.data(), g.outerStride(), room.data());
+      if (bits != 0) raise(ctx, status, bits);
+      return;
+    }
+  }
   for (index_t k = 0; k < n; k += detail::factor_block) {
     index_t const b = std::min(detail::factor_block, n - k), rest = n - k - b;
     auto diagonal = g.block(k, k, b, b);

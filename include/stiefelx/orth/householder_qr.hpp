@@ -5,7 +5,9 @@
 
 #include <stiefelx/core/context.hpp>
 #include <stiefelx/orth/gram_schmidt.hpp>
+#include <stiefelx/orth/stack_arguments.hpp>
 #include <stiefelx/team/householder_qr.hpp>
+#include <stiefelx/team/small_qr.hpp>
 
 namespace stiefelx {
 
@@ -55,12 +57,13 @@ void householder_factor(Ctx& ctx, Q&& q, R&& r, Bits& bits) {
 /// \brief Factors a matrix by Householder reflections.
 /// \ingroup orth
 ///
-/// \f$ a = q\,r \f$ with \f$ q^H q = I \f$ to the unit roundoff for every input, and r upper
-/// triangular with a real, nonnegative diagonal \cite golub2013. The reference among the methods
-/// here, and the fallback of cholesky_qr(). Columns are first scaled by powers of two.
+/// \f$ a = q\,r \f$ with r upper triangular with a positive diagonal \cite golub2013. The loss of
+/// orthogonality \f$ \lVert q^H q - I \rVert \f$ is \f$ O(\epsilon) \f$ for every condition number,
+/// and for deficient input too. The reference among the methods here, and the fallback of
+/// cholesky_qr(). Columns are first scaled by powers of two.
 ///
-/// A column that depends on the earlier ones sets `rank_deficient`; q is orthonormal all the same.
-/// A NaN or an infinity sets `not_finite` and spreads.
+/// A column that depends on the earlier ones sets `rank_deficient` and may leave a zero on r's
+/// diagonal; q is orthonormal all the same. A NaN or an infinity sets `not_finite` and spreads.
 ///
 /// \param[in]     ctx     where to run; nothing waits
 /// \param[in]     a       n x p, n >= p, any matrix or expression, real or complex
@@ -84,6 +87,33 @@ void householder_qr(Ctx& ctx, A const& a, Q&& q, R&& r, Status&& status = {}) {
   run_batch(ctx, a.cols(), rescale_triangle_body{}, r, exponents);
   raise(ctx, status, finite);
   raise(ctx, status, bits);
+}
+
+/// \brief Factors every matrix of a stack by Householder reflections.
+/// \ingroup orth
+///
+/// Matrix k of the stack is columns k p, ..., k p + p - 1; each is factored, and gets its status,
+/// as by the function of one matrix.
+///
+/// \param[in]     ctx     where to run, one team a matrix; nothing waits
+/// \param[in]     s       how many matrices
+/// \param[in]     a       n x (p count), n >= p, any matrix or expression, real or complex
+/// \param[out]    q       n x (p count), orthonormal columns in each matrix; may be a
+/// \param[out]    r       p x (p count), upper triangular; must not overlap a or q
+/// \param[in,out] status  1 x count int, or no_status{}
+/// \throws shape_error  if a's columns are no multiple of the count, its matrices are wide, or q, r
+///                      or status has another shape
+/// \throws alias_error  if r overlaps a or q, or q overlaps a without being a
+/// \par Cost
+/// 4 n p^2 - 4/3 p^3 flops a matrix in matrix-vector work, 2 p doubles of scratch a team.
+template <class Ctx, Matrix A, class Q, class R, class Status = no_status>
+  requires OutputMatrix<Q> && OutputMatrix<R> && SameScalar<A, Q, R>
+void householder_qr(Ctx& ctx, stack s, A const& a, Q&& q, R&& r, Status&& status = {}) {
+  index_t const p = detail::expect_stack_qr(ctx, "householder_qr", s, a, q, r, status);
+  auto const& input = dense(ctx, a);
+  auto bits = clear_status(ctx, s.count);
+  run_batch(ctx, s.count, small_householder_body{p}, input, q, r, bits);
+  detail::raise_each(ctx, s, status, bits);
 }
 
 }  // namespace stiefelx

@@ -1,12 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 #include <utility>
 
 #include <stiefelx/core/host_device.hpp>
+#include <stiefelx/core/unroll.hpp>
+
+#if defined(__SSE2__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
 
 namespace stiefelx::simd {
 inline namespace STIEFELX_SIMD_ISA {
@@ -34,6 +43,29 @@ inline constexpr std::ptrdiff_t register_count = 16;
 template <class T>
 inline constexpr std::ptrdiff_t native_width = register_bytes / std::ptrdiff_t{sizeof(T)};
 
+/// \brief A truth value in each of W lanes: the result of comparing packs.
+/// \ingroup simd
+///
+/// There is no conversion to bool: text on packs decides by select(), any() and all().
+/// \tparam T  scalar of the packs that were compared
+/// \tparam W  number of lanes
+template <class T, std::ptrdiff_t W>
+struct mask {
+  /// Integer as wide as a lane.
+  using integer = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+  /// All bits of a lane set, or none.
+  typedef integer vector __attribute__((vector_size(W * sizeof(T))));
+
+  vector lanes;  ///< -1 where true, 0 where false
+
+  /// True where both are.
+  [[gnu::always_inline]] friend mask operator&(mask a, mask b) { return {a.lanes & b.lanes}; }
+  /// True where one is.
+  [[gnu::always_inline]] friend mask operator|(mask a, mask b) { return {a.lanes | b.lanes}; }
+  /// True where a is not.
+  [[gnu::always_inline]] friend mask operator!(mask a) { return {~a.lanes}; }
+};
+
 /// \brief W values of one scalar type, operated on lane by lane.
 /// \ingroup simd
 ///
@@ -48,6 +80,8 @@ struct pack {
   /// The same vector seen through any pointer to scalars.
   typedef T unaligned_vector
       __attribute__((vector_size(W * sizeof(T)), aligned(alignof(T)), may_alias));
+
+  using lane_scalar = T;  ///< scalar of a lane
 
   vector lanes;  ///< the values
 
@@ -85,7 +119,124 @@ struct pack {
   [[gnu::always_inline]] friend pack operator*(pack a, pack b) { return {a.lanes * b.lanes}; }
   /// Quotient, lane by lane.
   [[gnu::always_inline]] friend pack operator/(pack a, pack b) { return {a.lanes / b.lanes}; }
+  /// Opposite, lane by lane.
+  [[gnu::always_inline]] friend pack operator-(pack a) { return {-a.lanes}; }
+
+  /// Which lanes are less; a comparison with NaN is false.
+  [[gnu::always_inline]] friend mask<T, W> operator<(pack a, pack b) {
+    return {(typename mask<T, W>::vector)(a.lanes < b.lanes)};
+  }
+  /// Which lanes are at most as large; false with NaN.
+  [[gnu::always_inline]] friend mask<T, W> operator<=(pack a, pack b) {
+    return {(typename mask<T, W>::vector)(a.lanes <= b.lanes)};
+  }
+  /// Which lanes are greater; false with NaN.
+  [[gnu::always_inline]] friend mask<T, W> operator>(pack a, pack b) { return b < a; }
+  /// Which lanes are at least as large; false with NaN.
+  [[gnu::always_inline]] friend mask<T, W> operator>=(pack a, pack b) { return b <= a; }
+  /// Which lanes are equal; false with NaN.
+  [[gnu::always_inline]] friend mask<T, W> operator==(pack a, pack b) {
+    return {(typename mask<T, W>::vector)(a.lanes == b.lanes)};
+  }
+  /// Which lanes differ; true with NaN.
+  [[gnu::always_inline]] friend mask<T, W> operator!=(pack a, pack b) { return !(a == b); }
 };
+
+/// \brief a where the mask is true, b elsewhere.
+/// \ingroup simd
+/// \param[in] m  which
+/// \param[in] a  values where m is true
+/// \param[in] b  values where m is false
+/// \returns a mixture, bit by bit one of the two
+template <class T, std::ptrdiff_t W>
+[[gnu::always_inline]] inline pack<T, W> select(mask<T, W> m, pack<T, W> a, pack<T, W> b) {
+  return {m.lanes ? a.lanes : b.lanes};
+}
+
+/// Whether a lane is true.
+/// \ingroup simd
+/// \param[in] m  a mask
+/// \returns true if at least one lane is
+template <class T, std::ptrdiff_t W>
+[[gnu::always_inline]] inline bool any(mask<T, W> m) {
+  typename mask<T, W>::integer found[std::size_t{W}], bits = 0;
+  std::memcpy(found, &m.lanes, sizeof found);
+  for (auto lane : found) bits |= lane;
+  return bits != 0;
+}
+
+/// Whether every lane is true.
+/// \ingroup simd
+/// \param[in] m  a mask
+/// \returns true if no lane is false
+template <class T, std::ptrdiff_t W>
+[[gnu::always_inline]] inline bool all(mask<T, W> m) {
+  return !any(!m);
+}
+
+/// \brief The smaller value of each lane; b where one of the two is NaN.
+/// \ingroup simd
+/// \param[in] a  a value
+/// \param[in] b  another
+/// \returns a where a < b, else b
+template <class T, std::ptrdiff_t W>
+[[gnu::always_inline]] inline pack<T, W> min(pack<T, W> a, pack<T, W> b) {
+  return select(a < b, a, b);
+}
+
+/// \brief The larger value of each lane; b where one of the two is NaN.
+/// \ingroup simd
+/// \param[in] a  a value
+/// \param[in] b  another
+/// \returns a where a > b, else b
+template <class T, std::ptrdiff_t W>
+[[gnu::always_inline]] inline pack<T, W> max(pack<T, W> a, pack<T, W> b) {
+  return select(a > b, a, b);
+}
+
+/// \brief Square root, lane by lane, rounded as std::sqrt rounds it; NaN below zero.
+/// \ingroup simd
+/// \param[in] a  values
+/// \returns their roots
+template <class T, std::ptrdiff_t W>
+inline pack<T, W> sqrt(pack<T, W> a);
+
+/// \brief 1 / sqrt(a), lane by lane, to two units in the last place for normal numbers.
+/// \ingroup simd
+///
+/// Zero and infinity may give NaN. With AVX-512, float takes the estimate of 14 bits and one Newton
+/// step, in half the time of a root and a quotient one after the other.
+/// \param[in] a  values
+/// \returns the reciprocals of their roots
+template <class T, std::ptrdiff_t W>
+inline pack<T, W> reciprocal_sqrt(pack<T, W> a);
+
+/// \brief A real number is its own conjugate.
+/// \ingroup simd
+/// \param[in] a  values
+/// \returns a
+template <class T, std::ptrdiff_t W>
+[[gnu::always_inline]] inline pack<T, W> conjugate(pack<T, W> a) {
+  return a;
+}
+
+/// \brief Absolute value, lane by lane.
+/// \ingroup simd
+/// \param[in] a  values
+/// \returns their moduli; NaN stays
+template <class T, std::ptrdiff_t W>
+[[gnu::always_inline]] inline pack<T, W> modulus(pack<T, W> a) {
+  return select(a < pack<T, W>::broadcast(0), -a, a);
+}
+
+/// \brief A real number is its own real part.
+/// \ingroup simd
+/// \param[in] a  values
+/// \returns a
+template <class T, std::ptrdiff_t W>
+[[gnu::always_inline]] inline pack<T, W> real_part(pack<T, W> a) {
+  return a;
+}
 
 /// \brief a b + c, lane by lane; one rounding where the instruction set has a fused multiply-add.
 /// \ingroup simd
@@ -135,16 +286,7 @@ template <class T, std::ptrdiff_t W>
 template <class T, std::ptrdiff_t W>
 [[gnu::always_inline]] inline pack<T, W> sum_each(pack<T, W> const* v);
 
-/// \brief Calls f(0), ..., f(N - 1) with the indices as constants of the type.
-/// \ingroup simd
-///
-/// An array that is indexed only by such constants stays in registers. One that a loop indexes does
-/// so only if the optimizer happens to unroll that loop early. Give f the attribute always_inline:
-/// a call that is not inlined puts the array back into memory.
-/// \tparam N  number of calls
-/// \param[in] f  callable with std::integral_constant of std::ptrdiff_t
-template <std::ptrdiff_t N, class Function>
-[[gnu::always_inline]] inline void unroll(Function f);
+using stiefelx::unroll;
 
 /// \brief First address at or after p where an aligned pack of T may be stored.
 /// \ingroup simd
@@ -183,22 +325,65 @@ template <std::ptrdiff_t Count, class T, std::ptrdiff_t W>
   }
 }
 
-template <class Function, std::ptrdiff_t... I>
-[[gnu::always_inline]] inline void call_each(Function& f,
-                                             std::integer_sequence<std::ptrdiff_t, I...>) {
-  (f(std::integral_constant<std::ptrdiff_t, I>{}), ...);
+}  // namespace detail
+
+template <class T, std::ptrdiff_t W>
+[[gnu::always_inline]] inline pack<T, W> sqrt(pack<T, W> a) {
+  // Loops over std::sqrt stay scalar, because they set errno.
+  constexpr std::size_t bytes = std::size_t{W} * sizeof(T);
+  constexpr bool is_float = sizeof(T) == 4;
+  if constexpr (bytes > std::size_t{register_bytes}) {
+    pack<T, W / 2> half[2];
+    std::memcpy(half, &a, sizeof a);
+    half[0] = sqrt(half[0]);
+    half[1] = sqrt(half[1]);
+    std::memcpy(&a, half, sizeof a);
+    return a;
+  }
+#if defined(__AVX512F__)
+  if constexpr (bytes == 64 && is_float)
+    return {(typename pack<T, W>::vector)_mm512_maskz_sqrt_ps(0xffff, (__m512)a.lanes)};
+  else if constexpr (bytes == 64)
+    return {(typename pack<T, W>::vector)_mm512_maskz_sqrt_pd(0xff, (__m512d)a.lanes)};
+#endif
+#if defined(__AVX__)
+  if constexpr (bytes == 32 && is_float)
+    return {(typename pack<T, W>::vector)_mm256_sqrt_ps((__m256)a.lanes)};
+  else if constexpr (bytes == 32)
+    return {(typename pack<T, W>::vector)_mm256_sqrt_pd((__m256d)a.lanes)};
+#endif
+#if defined(__SSE2__)
+  if constexpr (bytes == 16 && is_float)
+    return {(typename pack<T, W>::vector)_mm_sqrt_ps((__m128)a.lanes)};
+  else if constexpr (bytes == 16)
+    return {(typename pack<T, W>::vector)_mm_sqrt_pd((__m128d)a.lanes)};
+#elif defined(__aarch64__)
+  if constexpr (bytes == 16 && is_float)
+    return {(typename pack<T, W>::vector)vsqrtq_f32((float32x4_t)a.lanes)};
+  else if constexpr (bytes == 16)
+    return {(typename pack<T, W>::vector)vsqrtq_f64((float64x2_t)a.lanes)};
+#endif
+  for (std::ptrdiff_t i = 0; i < W; ++i) a.lanes[i] = std::sqrt(a.lanes[i]);
+  return a;
 }
 
-}  // namespace detail
+template <class T, std::ptrdiff_t W>
+[[gnu::always_inline]] inline pack<T, W> reciprocal_sqrt(pack<T, W> a) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4 && W == 16) {
+    pack<T, W> const r = {
+        (typename pack<T, W>::vector)_mm512_maskz_rsqrt14_ps(0xffff, (__m512)a.lanes)};
+    pack<T, W> const half = pack<T, W>::broadcast(T(0.5)) * r;
+    pack<T, W> const error = subtract_product(a * r, r, pack<T, W>::broadcast(1));
+    return multiply_add(half, error, r);
+  }
+#endif
+  return pack<T, W>::broadcast(1) / sqrt(a);
+}
 
 template <class T, std::ptrdiff_t W>
 inline pack<T, W> sum_each(pack<T, W> const* v) {
   return detail::sum_partly<W>(v);
-}
-
-template <std::ptrdiff_t N, class Function>
-inline void unroll(Function f) {
-  detail::call_each(f, std::make_integer_sequence<std::ptrdiff_t, N>{});
 }
 
 }  // namespace STIEFELX_SIMD_ISA

@@ -8,14 +8,24 @@
 
 namespace stiefelx {
 
-/// \brief Team text: classical Gram-Schmidt with re-orthogonalization.
+/// How gram_schmidt() projects a column against the earlier ones.
+/// \ingroup orth
+enum class gram_schmidt_method {
+  /// Classical, again until a pass no longer halves the column: unit roundoff \cite giraud2005
+  cgs2,
+  /// Modified, once: half the work, and a loss that grows as the condition number.
+  mgs,
+};
+
+/// \brief Team text: Gram-Schmidt orthogonalization, classical and repeated or modified.
 /// \ingroup orth
 ///
-/// Each column is projected against the earlier ones until a pass no longer halves it; twice is
-/// enough unless it depends on them \cite giraud2005. A column whose remainder is below
-/// rank_tolerance() of its norm becomes zero and sets `rank_deficient`.
+/// By the classical method each column is projected against the earlier ones until a pass no longer
+/// halves it; twice is enough unless it depends on them \cite giraud2005. A column whose remainder
+/// is below rank_tolerance() of its norm becomes zero and sets `rank_deficient`.
 struct gram_schmidt_body {
-  index_t columns;  ///< p, the columns of one matrix
+  index_t columns;                                         ///< p, the columns of one matrix
+  gram_schmidt_method method = gram_schmidt_method::cgs2;  ///< how to project
 
   /// \returns doubles of scratch a team: p scalars, complex or not
   index_t scratch_size() const { return 2 * columns; }
@@ -47,7 +57,16 @@ struct gram_schmidt_body {
 
       Real const start = static_cast<Real>(std::sqrt(column_squared_norm(team, q.column(j), n)));
       Real before = start, after = start;
-      for (int pass = 0; pass < 4 && j > 0; ++pass) {
+      bool const modified = method == gram_schmidt_method::mgs;
+      for (index_t i = 0; i < j && modified; ++i) {
+        S const c = column_dot(team, q.column(i), q.column(j), n);
+        column_axpy(team, S(-c), q.column(i), n, q.column(j));
+        if (team.rank() == 0) r(i, j) = c;
+        team.barrier();
+      }
+      if (modified && j > 0)
+        after = static_cast<Real>(std::sqrt(column_squared_norm(team, q.column(j), n)));
+      for (int pass = 0; pass < 4 && j > 0 && !modified; ++pass) {
         for (index_t i = 0; i < j; ++i) {
           S const c = column_dot(team, q.column(i), q.column(j), n);
           if (team.rank() == 0) h[i] = c;

@@ -202,7 +202,7 @@ void transform(context&, F const& f, stiefelx::output_list<First, Y...> out,
               index_t const rows = first.rows();
               index_t const cols = first.cols();
               (expect_size("transform", y, rows, cols), ...);
-              auto const check = [&](auto const& a) {
+              [[maybe_unused]] auto const check = [&](auto const& a) {
                 bool const single = a.rows() == 1 && a.cols() == 1;
                 if (!single) expect_size("transform", a, rows, cols);
                 auto const against = [&](auto const& b) {

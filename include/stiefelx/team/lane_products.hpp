@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <limits>
+
+#include <stiefelx/core/host_device.hpp>
+#include <stiefelx/core/unroll.hpp>
+#include <stiefelx/team/lanes.hpp>
+
+/// \file
+/// \brief Products, Cholesky factors and triangular solves of small matrices in a team's scratch.
+/// \ingroup team
+///
+/// Matrices are column-major with a given distance of their columns; p x p ones have the distance p.
+/// Sizes are `index_t` or `fixed_size`. Scalars are as team/lanes.hpp says.
+
+namespace stiefelx {
+
+/// \brief Distance of the columns of an n x p matrix in scratch.
+/// \ingroup team
+///
+/// n, but for matrices that in packs outgrow a first-level cache of 32 KiB: there, columns a power of
+/// two apart would share a few sets of the cache, so 16 entries come between them.
+/// \param[in] n  rows
+/// \param[in] p  columns
+/// \returns entries from one column to the next
+STIEFELX_HD constexpr index_t lane_stride(index_t n, index_t p) {
+  return n * p > 512 && n % 32 == 0 ? n + 16 : n;
+}
+
+namespace detail {
+
+// A tile of 4 x 4 sums and its eight operands fit 32 registers.
+inline constexpr index_t lane_tile = 4;
+
+// Entries of a block of rows that stays in the first-level cache, 32 KiB in packs of 64 bytes, while
+// all tiles pass over it.
+inline constexpr index_t lane_block_entries = 512;
+
+// c = a^H b + (adds ? c : 0) for I columns of a, J of b and some rows.
+template <index_t I, index_t J, class S>
+STIEFELX_HD void adjoint_tile(index_t rows, S const* a, index_t a_stride, S const* b,
+                              index_t b_stride, bool adds, S* c, index_t c_stride) {
+  S acc[std::size_t{I * J}];
+  unroll<J>([&](auto j) __attribute__((always_inline)) {
+    unroll<I>([&](auto i) __attribute__((always_inline)) {
+      acc[j * I + i] = adds ? c[j * c_stride + i] : constant<S>(0);
+    });
+  });
+  for (index_t r = 0; r < rows; ++r) {
+    S left[std::size_t{I}];
+    unroll<I>([&](auto i) __attribute__((always_inline)) {
+      left[i] = conjugate(a[i * a_stride + r]);
+      keep_in_register(left[i]);
+    });
+    unroll<J>([&](auto j) __attribute__((always_inline)) {
+      S right = b[j * b_stride + r];
+      keep_in_register(right);
+      unroll<I>([&](auto i) __attribute__((always_inline)) {
+        acc[j * I + i] = multiply_add(left[i], right, acc[j * I + i]);
+      });
+    });
+  }
+  unroll<J>([&](auto j) __attribute__((always_inline)) {
+    unroll<I>([&](auto i) __attribute__((always_inline)) { c[j * c_stride + i] = acc[j * I + i]; });
+  });
+}
+
+// Calls f with the constants I and J for a tile of that size, both at most lane_tile.
+template <index_t I = lane_tile, index_t J = lane_tile, class F>
+STIEFELX_HD void with_tile_size(index_t i, index_t j, F const& f) {
+  if constexpr (I > 1) {
+    if (i < I) return with_tile_size<I - 1, J>(i, j, f);
+  }
+  if constexpr (J > 1) {
+    if (j < J) return with_tile_size<I, J - 1>(i, j, f);
+  }
+  f(fixed_size<I>{}, fixed_size<J>{});
+}
+
+}  // namespace detail
+
+/// \brief c = a^H b, or its upper triangle in tiles of 4 x 4.
+/// \ingroup team
+/// \tparam Upper  whether entries below the tiles on the diagonal are left out
+/// \param[in]  team      its lanes share the tiles
+/// \param[in]  n, p      rows and columns of a and of b
+/// \param[in]  a         n x p
+/// \param[in]  a_stride  distance of its columns
+/// \param[in]  b         n x p
+/// \param[in]  b_stride  distance of its columns
+/// \param[out] c         p x p
+/// \par Cost
+/// 2 n p^2 flops, half of it for the upper triangle
+template <bool Upper, Team T, class N, class P, class S>
+STIEFELX_HD void adjoint_product(T const& team, N n, P p, S const* a, index_t a_stride, S const* b,
+                                 index_t b_stride, S* c) {
+  constexpr index_t m = detail::lane_tile;
+  index_t const fitting = detail::lane_block_entries / (p < 1 ? 1 : index_t{p});
+  index_t const block = fitting < m ? m : fitting;
+  for (index_t row = 0; row < n; row += block) {
+    index_t const rows = n - row < block ? n - row : block;
+    index_t tile = 0;
+    for (index_t j = 0; j < p; j += m)
+      for (index_t i = 0; i < (Upper ? j + 1 : index_t{p}); i += m, ++tile) {
+        if (tile % team.size() != team.rank()) continue;
+        detail::with_tile_size(p - i, p - j, [&](auto tall, auto wide) {
+          detail::adjoint_tile<tall, wide>(rows, a + i * a_stride + row, a_stride,
+                                           b + j * b_stride + row, b_stride, row > 0, c + j * p + i,
+                                           p);
+        });
+      }
+  }
+}
+
+/// \brief g = r, the upper triangular factor of g = r^H r, with 1 / r(i, i) on the diagonal.
+/// \ingroup team
+///
+/// A pivot that is not positive becomes the machine epsilon, so that the factor can be formed to its
+/// end: Gram matrices of retractions have pivots of at least one. A NaN stays in its own lane.
+/// \param[in]     team  its lanes share the columns
+/// \param[in]     p     order
+/// \param[in,out] g     p x p; below the diagonal nothing is read
+/// \par Cost
+/// p^3 / 3 flops
+template <Team T, class P, class S>
+STIEFELX_HD void factor_upper(T const& team, P p, S* g) {
+  using Real = real_of_t<S>;
+  using Limits = std::numeric_limits<lane_real_t<S>>;
+  Real const smallest = constant<Real>(Limits::min()), least = constant<Real>(Limits::epsilon());
+  index_t const step = opaque(p);
+  for (index_t i = 0; i < p; ++i) {
+    // Right-looking: the next pivot waits for one product, not for a sum over all earlier rows.
+    Real const given = real_part(g[i * step + i]);
+    Real const inverse = reciprocal_sqrt(select(given <= smallest, least, given));
+    team.barrier();
+    for (index_t j = i + 1 + team.rank(); j < p; j += team.size())
+      g[j * step + i] = g[j * step + i] * S(inverse);
+    if (team.rank() == 0) g[i * step + i] = S(inverse);
+    team.barrier();
+    for (index_t j = i + 1 + team.rank(); j < p; j += team.size()) {
+      S const factor = g[j * step + i];
+      for (index_t k = i + 1; k <= j; ++k)
+        g[j * step + k] = subtract_product(conjugate(g[k * step + i]), factor, g[j * step + k]);
+    }
+    team.barrier();
+  }
+}
+
+namespace detail {
+
+// y(:, j) for R rows and J columns behind `before` finished ones of y = y r^-1.
+template <index_t R, index_t J, class S>
+STIEFELX_HD void solve_lane_tile(index_t before, S const* r, index_t r_stride, S* y,
+                                 index_t stride) {
+  S acc[std::size_t{J * R}];
+  S* const tile = y + before * stride;
+  unroll<J>([&](auto j) __attribute__((always_inline)) {
+    unroll<R>([&](auto i)
+                  __attribute__((always_inline)) { acc[j * R + i] = tile[j * stride + i]; });
+  });
+  index_t const step = opaque(stride);
+  for (index_t k = 0; k < before; ++k) {
+    S left[std::size_t{R}];
+    unroll<R>([&](auto i) __attribute__((always_inline)) {
+      left[i] = y[k * step + i];
+      keep_in_register(left[i]);
+    });
+    unroll<J>([&](auto j) __attribute__((always_inline)) {
+      S factor = r[j * r_stride + k];
+      keep_in_register(factor);
+      unroll<R>([&](auto i) __attribute__((always_inline)) {
+        acc[j * R + i] = subtract_product(left[i], factor, acc[j * R + i]);
+      });
+    });
+  }
+  S const* const corner = r + before;
+  unroll<J>([&](auto j) __attribute__((always_inline)) {
+    S const inverse = corner[j * r_stride + j];
+    unroll<R>([&](auto i) __attribute__((always_inline)) {
+      acc[j * R + i] = acc[j * R + i] * inverse;
+      tile[j * stride + i] = acc[j * R + i];
+    });
+    unroll<J - 1 - j>([&](auto after) __attribute__((always_inline)) {
+      constexpr index_t k = j + 1 + after;
+      S const factor = corner[k * r_stride + j];
+      unroll<R>([&](auto i) __attribute__((always_inline)) {
+        acc[k * R + i] = subtract_product(acc[j * R + i], factor, acc[k * R + i]);
+      });
+    });
+  });
+}
+
+// c = (Subtract ? c - a b : a b) for R rows and J columns.
+template <bool Subtract, index_t R, index_t J, class S>
+STIEFELX_HD void multiply_tile(index_t depth, S const* a, index_t a_stride, S const* b,
+                               index_t b_stride, S* c, index_t c_stride) {
+  S acc[std::size_t{J * R}];
+  unroll<J>([&](auto j) __attribute__((always_inline)) {
+    unroll<R>([&](auto i) __attribute__((always_inline)) {
+      acc[j * R + i] = Subtract ? c[j * c_stride + i] : constant<S>(0);
+    });
+  });
+  index_t const step = opaque(a_stride);
+  for (index_t k = 0; k < depth; ++k) {
+    S left[std::size_t{R}];
+    unroll<R>([&](auto i) __attribute__((always_inline)) {
+      left[i] = a[k * step + i];
+      keep_in_register(left[i]);
+    });
+    unroll<J>([&](auto j) __attribute__((always_inline)) {
+      S factor = b[j * b_stride + k];
+      keep_in_register(factor);
+      unroll<R>([&](auto i) __attribute__((always_inline)) {
+        S& sum = acc[j * R + i];
+        sum =
+            Subtract ? subtract_product(left[i], factor, sum) : multiply_add(left[i], factor, sum);
+      });
+    });
+  }
+  unroll<J>([&](auto j) __attribute__((always_inline)) {
+    unroll<R>([&](auto i) __attribute__((always_inline)) { c[j * c_stride + i] = acc[j * R + i]; });
+  });
+}
+
+}  // namespace detail
+
+/// \brief y = y r^-1 with a factor from factor_upper().
+/// \ingroup team
+/// \param[in]     team    its lanes share the rows
+/// \param[in]     n, p    rows and columns
+/// \param[in]     r       p x p, upper triangular, with the reciprocals of its diagonal
+/// \param[in,out] y       n x p
+/// \param[in]     stride  distance of its columns
+/// \par Cost
+/// n p^2 flops
+template <Team T, class N, class P, class S>
+STIEFELX_HD void solve_right_upper(T const& team, N n, P p, S const* r, S* y, index_t stride) {
+  constexpr index_t m = detail::lane_tile;
+  for (index_t row = m * team.rank(); row < n; row += m * team.size())
+    for (index_t j = 0; j < p; j += m)
+      detail::with_tile_size(n - row, p - j, [&](auto tall, auto wide) {
+        detail::solve_lane_tile<tall, wide>(j, r + j * p, p, y + row, stride);
+      });
+}
+
+/// \brief c = a b or c = c - a b.
+/// \ingroup team
+/// \tparam Subtract  whether the product is subtracted from c
+/// \param[in]     team      its lanes share the rows
+/// \param[in]     n, p      rows and columns of a and c
+/// \param[in]     a         n x p
+/// \param[in]     a_stride  distance of its columns
+/// \param[in]     b         p x p
+/// \param[in,out] c         n x p; must not overlap a or b
+/// \param[in]     c_stride  distance of its columns
+/// \par Cost
+/// 2 n p^2 flops
+template <bool Subtract, Team T, class N, class P, class S>
+STIEFELX_HD void multiply_right(T const& team, N n, P p, S const* a, index_t a_stride, S const* b,
+                                S* c, index_t c_stride) {
+  constexpr index_t m = detail::lane_tile;
+  for (index_t row = m * team.rank(); row < n; row += m * team.size())
+    for (index_t j = 0; j < p; j += m)
+      detail::with_tile_size(n - row, p - j, [&](auto tall, auto wide) {
+        detail::multiply_tile<Subtract, tall, wide>(p, a + row, a_stride, b + j * p, p,
+                                                    c + j * c_stride + row, c_stride);
+      });
+}
+
+/// \brief Copies the upper triangle onto the lower one, conjugated.
+/// \ingroup team
+/// \param[in]     team  its lanes share the columns
+/// \param[in]     p     order
+/// \param[in,out] g     p x p
+template <Team T, class P, class S>
+STIEFELX_HD void mirror_upper(T const& team, P p, S* g) {
+  index_t const step = opaque(p);
+  for (index_t j = team.rank(); j < p; j += team.size())
+    for (index_t i = 0; i < j; ++i) g[i * step + j] = conjugate(g[j * step + i]);
+}
+
+/// \brief g = c g + d I.
+/// \ingroup team
+/// \param[in]     team  its lanes share the columns
+/// \param[in]     p     order
+/// \param[in]     c     factor
+/// \param[in]     d     what is added to the diagonal
+/// \param[in,out] g     p x p
+template <Team T, class P, class S>
+STIEFELX_HD void scale_and_shift(T const& team, P p, S c, double d, S* g) {
+  index_t const step = opaque(p);
+  for (index_t j = team.rank(); j < p; j += team.size()) {
+    for (index_t i = 0; i < p; ++i) g[j * step + i] = c * g[j * step + i];
+    g[j * step + j] = g[j * step + j] + constant<S>(d);
+  }
+}
+
+}  // namespace stiefelx
