@@ -9,6 +9,9 @@
 
 #include <stiefelx/manifold/euclidean.hpp>
 #include <stiefelx/manifold/stiefel.hpp>
+#include <stiefelx/manifold/stiefel_basis.hpp>
+#include <stiefelx/manifold/stiefel_hessian.hpp>
+#include <stiefelx/manifold/stiefel_nearest.hpp>
 #include <stiefelx/manifold/stiefel_retraction.hpp>
 #include <stiefelx/manifold/stiefel_transport.hpp>
 #include <support/backends.hpp>
@@ -46,6 +49,26 @@ struct run_project {
   }
 };
 
+struct run_hessian {
+  template <class Ctx, class X, class V, class Y>
+  void operator()(Ctx& ctx, X const& x, V const& v, Y&& y) const {
+    stiefel const canonical{n, p, stiefelx::canonical_metric};
+    stiefelx::nearest_point(ctx, m, v, y);
+    stiefelx::weingarten(ctx, m, x, v, x, y);
+    stiefelx::riemannian_gradient(ctx, canonical, x, v, y);
+    stiefelx::riemannian_hessian(ctx, canonical, x, v, x, v, y);
+  }
+};
+
+struct run_coordinates {
+  template <class Ctx, class X, class V, class Y>
+  void operator()(Ctx& ctx, X const& x, V const& v, Y&& y) const {
+    row_major c(dimension(m), 1);
+    stiefelx::tangent_coordinates(ctx, m, x, v, c);
+    stiefelx::tangent_vector(ctx, m, x, 2 * c, y);
+  }
+};
+
 struct run_flat {
   template <class Ctx, class X, class V, class Y>
   void operator()(Ctx& ctx, X const& x, V const& v, Y&& y) const {
@@ -63,8 +86,9 @@ struct run_random {
 };
 
 using runs =
-    std::tuple<run_project, run_flat, run_random, run_retract<stiefelx::qr_retraction>,
-               run_retract<stiefelx::polar_retraction>, run_retract<stiefelx::cayley_retraction>>;
+    std::tuple<run_project, run_hessian, run_coordinates, run_flat, run_random,
+               run_retract<stiefelx::qr_retraction>, run_retract<stiefelx::polar_retraction>,
+               run_retract<stiefelx::cayley_retraction>>;
 
 }  // namespace
 

@@ -4,7 +4,6 @@
 
 #include <cmath>
 #include <complex>
-#include <cstdint>
 #include <limits>
 #include <type_traits>
 #include <vector>
@@ -20,6 +19,8 @@
 #include <support/loops.hpp>
 #include <support/near.hpp>
 #include <support/tolerance.hpp>
+
+#include "steps.hpp"
 
 namespace {
 
@@ -67,28 +68,6 @@ matrix_x<typename Case::scalar> moved(how method, matrix_x<typename Case::scalar
     }
   });
   return backend::download(ctx, y);
-}
-
-template <class S>
-matrix_x<wide_t<S>> gram_of(matrix_x<S> const& y) {
-  matrix_x<wide_t<S>> const w = loop_cast<wide_t<S>>(y);
-  return loop_product(loop_adjoint(w), w);
-}
-
-template <class S>
-double orthonormality(matrix_x<S> const& y) {
-  matrix_x<wide_t<S>> defect = gram_of(y);
-  for (index_t j = 0; j < y.cols(); ++j) defect(j, j) -= wide_t<S>(1);
-  return static_cast<double>(frobenius(table(defect)));
-}
-
-/// A tangent vector of a Frobenius norm; zero where rounding alone is tangent.
-template <class S>
-matrix_x<S> tangent_of_length(matrix_x<S> const& x, double length, std::uint64_t seed) {
-  matrix_x<S> const v = tangent_vector(x, seed);
-  double const now = static_cast<double>(frobenius(table(v)));
-  if (now < 1e-3) return matrix_x<S>::Zero(x.rows(), x.cols());
-  return v * static_cast<stiefelx::real_of_t<S>>(length / now);
 }
 
 /// Error that a retraction's page allows for a tangent vector of this norm: that of qr grows with
@@ -199,12 +178,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(cayley_retraction_is_the_dense_transform, Case, co
     for (double const length : {0.5, 3.0}) {
       matrix_x<S> const x = orthonormal_frame<S>(m.n, m.p, 1);
       matrix_x<S> const v = tangent_of_length(x, length, 2);
-      // W = d x^H - x d^H with d = v - x x^H v / 2; y = (I - W/2)^-1 (I + W/2) x, all n x n.
-      matrix_x<wide> const point = loop_cast<wide>(x), step = loop_cast<wide>(v);
-      matrix_x<wide> const along = loop_product(loop_adjoint(point), step);
-      matrix_x<wide> const d = step - loop_product(point, along) / wide(2);
-      matrix_x<wide> const w =
-          loop_product(d, loop_adjoint(point)) - loop_product(point, loop_adjoint(d));
+      // y = (I - W/2)^-1 (I + W/2) x, all n x n.
+      matrix_x<wide> const point = loop_cast<wide>(x), w = dense_rotation(x, v);
       matrix_x<wide> minus = -w / wide(2), plus = w / wide(2);
       for (index_t j = 0; j < m.n; ++j) {
         minus(j, j) += wide(1);
