@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Case gram_schmidt: the experts' outputs of each token made orthonormal and added up, in token
-// space.
+// Case expert_gram_schmidt: the experts' outputs of each token made orthonormal and added up, in
+// token space.
 
 #include <cmath>
 #include <memory>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Cases householder_qr and cholesky_qr, each with its default options.
+// Cases householder_qr, cholesky_qr, gram_schmidt and gram_schmidt_in_place, each with its default
+// options.
 
 #include <memory>
 #include <string>
@@ -36,6 +37,42 @@ timed_call make_qr(tall shape, int threads, Factorize factorize) {
           }};
 }
 
+template <class Scalar>
+timed_call make_gram_schmidt(bench::cases::gram_schmidt columns, int threads) {
+  struct state {
+    context ctx;
+    matrix<Scalar> a, q, r;
+  };
+  std::ptrdiff_t const tokens = columns.tokens, cols = columns.k * tokens;
+  std::shared_ptr<state> const s(
+      new state{context({.threads = threads}), bench::normal_matrix<Scalar>(columns.d, cols, 1),
+                matrix<Scalar>(columns.d, cols), matrix<Scalar>(columns.k, cols)});
+  return {[s, tokens] {
+            stiefelx::gram_schmidt(s->ctx, stiefelx::stack{tokens}, s->a, s->q, s->r,
+                                   stiefelx::no_status{});
+          },
+          [s, k = columns.k] { return bench::orthonormality_fault_of_each<Scalar>(s->q, k); }};
+}
+
+// The columns of the first call are random, those of every later one orthonormal: the same work,
+// because neither needs a second pass, and no state to restore.
+template <class Scalar>
+timed_call make_gram_schmidt_in_place(bench::cases::gram_schmidt columns, int threads) {
+  struct state {
+    context ctx;
+    matrix<Scalar> q, r;
+  };
+  std::ptrdiff_t const tokens = columns.tokens, cols = columns.k * tokens;
+  std::shared_ptr<state> const s(new state{context({.threads = threads}),
+                                           bench::normal_matrix<Scalar>(columns.d, cols, 1),
+                                           matrix<Scalar>(columns.k, cols)});
+  return {[s, tokens] {
+            stiefelx::gram_schmidt(s->ctx, stiefelx::stack{tokens}, s->q, s->q, s->r,
+                                   stiefelx::no_status{});
+          },
+          [s, k = columns.k] { return bench::orthonormality_fault_of_each<Scalar>(s->q, k); }};
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -51,5 +88,13 @@ int main(int argc, char** argv) {
       stiefelx::cholesky_qr(ctx, a, q, r, stiefelx::no_status{});
     });
   });
+  bench::add_columns_of_tokens(cases, bench::cases::gram_schmidt::name, "stiefelx",
+                               [threads]<class S>(bench::cases::gram_schmidt c) {
+                                 return make_gram_schmidt<S>(c, threads);
+                               });
+  bench::add_columns_of_tokens(cases, bench::cases::gram_schmidt::in_place_name, "stiefelx",
+                               [threads]<class S>(bench::cases::gram_schmidt c) {
+                                 return make_gram_schmidt_in_place<S>(c, threads);
+                               });
   return cases.run();
 }

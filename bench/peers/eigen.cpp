@@ -77,6 +77,32 @@ timed_call make_retract_qr(tall shape) {
           [s] { return bench::orthonormality_fault<Scalar>(s->y); }};
 }
 
+// A loop over the matrices: Eigen has no call for many.
+template <class Scalar>
+timed_call make_batched_retract_qr(tall each) {
+  struct state {
+    bench::point_and_tangent<Scalar> at;
+    matrix<Scalar> sum, q, y, r;
+    Eigen::HouseholderQR<matrix<Scalar>> qr;
+  };
+  std::ptrdiff_t const count = bench::cases::batched_retract_qr::count;
+  auto const [x, v] = bench::stiefel_point<Scalar>(each);
+  std::shared_ptr<state> const s(new state{{x.replicate(1, count), v.replicate(1, count)},
+                                           matrix<Scalar>(each.n, each.p),
+                                           matrix<Scalar>(each.n, each.p),
+                                           matrix<Scalar>(each.n, each.p * count),
+                                           matrix<Scalar>(each.p, each.p),
+                                           Eigen::HouseholderQR<matrix<Scalar>>(each.n, each.p)});
+  return {[s, p = each.p] {
+            for (std::ptrdiff_t first = 0; first < s->y.cols(); first += p) {
+              s->sum = s->at.x.middleCols(first, p) + s->at.v.middleCols(first, p);
+              factor(s->qr, s->sum, s->q, s->r);
+              s->y.middleCols(first, p) = s->q;
+            }
+          },
+          [s, p = each.p] { return bench::orthonormality_fault_of_each<Scalar>(s->y, p); }};
+}
+
 template <class Scalar>
 timed_call make_retract_polar(tall shape) {
   struct state {
@@ -127,6 +153,29 @@ timed_call make_cholesky_qr(tall shape) {
           [s] { return bench::orthonormality_fault<Scalar>(s->q); }};
 }
 
+template <class Scalar>
+timed_call make_gram_schmidt(bench::cases::gram_schmidt columns) {
+  struct state {
+    matrix<Scalar> a, q;
+    Eigen::HouseholderQR<matrix<Scalar>> qr;
+  };
+  Eigen::Index const d = columns.d, k = columns.k, cols = k * columns.tokens;
+  std::shared_ptr<state> const s(new state{bench::normal_matrix<Scalar>(d, cols, 1),
+                                           matrix<Scalar>(d, cols),
+                                           Eigen::HouseholderQR<matrix<Scalar>>(d, k)});
+  return {[s, k] {
+            for (Eigen::Index first = 0; first < s->a.cols(); first += k) {
+              s->qr.compute(s->a.middleCols(first, k));
+              auto q = s->q.middleCols(first, k);
+              q.setIdentity();
+              q.applyOnTheLeft(s->qr.householderQ());
+              for (Eigen::Index j = 0; j < k; ++j)
+                if (s->qr.matrixQR()(j, j) < 0) q.col(j) = -q.col(j);
+            }
+          },
+          [s, k] { return bench::orthonormality_fault_of_each<Scalar>(s->q, k); }};
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -147,5 +196,10 @@ int main(int argc, char** argv) {
                   []<class S>(tall t) { return make_householder_qr<S>(t); });
   bench::add_tall(cases, all::cholesky_qr, "eigen",
                   []<class S>(tall t) { return make_cholesky_qr<S>(t); });
+  bench::add_columns_of_tokens(
+      cases, all::gram_schmidt::name, "eigen",
+      []<class S>(all::gram_schmidt c) { return make_gram_schmidt<S>(c); });
+  bench::add_stacks(cases, "eigen",
+                    []<class S>(tall each) { return make_batched_retract_qr<S>(each); });
   return cases.run();
 }

@@ -88,7 +88,8 @@ class qr_factorization {
   }
 
   // q holds the matrix and becomes its orthonormal factor; r has a positive diagonal.
-  void compute(matrix<Scalar>& q, matrix<Scalar>& r) {
+  template <class Q>
+  void compute(Q&& q, matrix<Scalar>& r) {
     int const room = static_cast<int>(work_.size());
     int info = 0;
     routines<Scalar>::geqrf(&n_, &p_, q.data(), &n_, tau_.data(), work_.data(), &room, &info);
@@ -194,6 +195,30 @@ timed_call make_cholesky_qr(tall shape) {
           [s] { return bench::orthonormality_fault<Scalar>(s->q); }};
 }
 
+// A loop over the matrices: LAPACK has no call for many.
+template <class Scalar>
+timed_call make_batched_retract_qr(tall each) {
+  struct state {
+    bench::point_and_tangent<Scalar> at;
+    matrix<Scalar> y, r;
+    qr_factorization<Scalar> qr;
+  };
+  std::ptrdiff_t const count = bench::cases::batched_retract_qr::count;
+  auto const [x, v] = bench::stiefel_point<Scalar>(each);
+  std::shared_ptr<state> const s(new state{{x.replicate(1, count), v.replicate(1, count)},
+                                           matrix<Scalar>(each.n, each.p * count),
+                                           matrix<Scalar>(each.p, each.p),
+                                           qr_factorization<Scalar>(each)});
+  return {[s, p = each.p] {
+            for (std::ptrdiff_t first = 0; first < s->y.cols(); first += p) {
+              s->y.middleCols(first, p) =
+                  s->at.x.middleCols(first, p) + s->at.v.middleCols(first, p);
+              s->qr.compute(s->y.middleCols(first, p), s->r);
+            }
+          },
+          [s, p = each.p] { return bench::orthonormality_fault_of_each<Scalar>(s->y, p); }};
+}
+
 template <class Scalar>
 timed_call make_retract_polar(tall shape) {
   struct state {
@@ -248,5 +273,7 @@ int main(int argc, char** argv) {
                   []<class S>(tall t) { return make_householder_qr<S>(t); });
   bench::add_tall(cases, all::cholesky_qr, "lapack",
                   []<class S>(tall t) { return make_cholesky_qr<S>(t); });
+  bench::add_stacks(cases, "lapack",
+                    []<class S>(tall each) { return make_batched_retract_qr<S>(each); });
   return cases.run();
 }

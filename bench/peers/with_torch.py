@@ -45,6 +45,13 @@ def retract_qr(torch, shape, dtype):
     return lambda: positive_qr(torch, x + v)[0]
 
 
+def batched_retract_qr(torch, shape, dtype):
+    # Each matrix column by column, as LAPACK takes it.
+    x, v = (a.T.expand(shape["b"], -1, -1).contiguous().transpose(1, 2)
+            for a in peer.stiefel_point(torch, shape, dtype))
+    return lambda: positive_qr(torch, x + v)[0]
+
+
 def retract_polar(torch, shape, dtype):
     x, v = peer.stiefel_point(torch, shape, dtype)
 
@@ -102,6 +109,11 @@ def riemannian_adam(torch, shape, dtype):
 
 
 def gram_schmidt(torch, shape, dtype):
+    columns = torch.randn(shape["T"], shape["k"], shape["d"], dtype=dtype)
+    return lambda: positive_qr(torch, columns.transpose(1, 2))[0]
+
+
+def expert_gram_schmidt(torch, shape, dtype):
     outputs = torch.randn(shape["T"], shape["k"], shape["d"], dtype=dtype)
     weights = torch.rand(shape["T"], shape["k"], 1, dtype=dtype)
     state = {}
@@ -128,12 +140,14 @@ SETUPS = {
     "gemm": gemm,
     "gram": gram,
     "retract_qr": orthonormal(retract_qr),
+    "batched_retract_qr": orthonormal(batched_retract_qr),
     "retract_polar": orthonormal(retract_polar),
     "retract_cayley": orthonormal(retract_cayley),
     "householder_qr": orthonormal(householder_qr),
     "cholesky_qr": orthonormal(cholesky_qr),
     "riemannian_adam": orthonormal(riemannian_adam),
     "gram_schmidt": orthonormal(gram_schmidt),
+    "expert_gram_schmidt": orthonormal(expert_gram_schmidt),
     "moe_lora_forward_backward": moe_lora,
 }
 

@@ -6,20 +6,37 @@ import moe_layer
 import peer
 
 
+def orthonormal_columns(columns):
+    """Modified Gram-Schmidt of columns[:, 0], columns[:, 1], ... for all tokens at once."""
+    done = []
+    for place in range(columns.shape[1]):
+        v = columns[:, place]
+        for q in done:
+            v = v - (v * q).sum(-1, keepdim=True) * q
+        done.append(v / v.norm(dim=-1, keepdim=True))
+    return done
+
+
 def gram_schmidt(torch, shape, dtype):
+    columns = torch.randn(shape["T"], shape["k"], shape["d"], dtype=dtype)
+    state = {}
+
+    @torch.no_grad()
+    def call():
+        state["q"] = torch.stack(orthonormal_columns(columns), 1)
+    return call, lambda: peer.orthonormality_fault(torch, state["q"].transpose(1, 2))
+
+
+def expert_gram_schmidt(torch, shape, dtype):
     outputs = torch.randn(shape["T"], shape["k"], shape["d"], dtype=dtype)
     weights = torch.rand(shape["T"], shape["k"], 1, dtype=dtype)
     state = {}
 
     @torch.no_grad()
     def call():
-        y, done = 0, []
-        for place in range(shape["k"]):
-            v = outputs[:, place]
-            for q in done:
-                v = v - (v * q).sum(-1, keepdim=True) * q
-            done.append(v / v.norm(dim=-1, keepdim=True))
-            y = y + weights[:, place] * done[-1]
+        y, done = 0, orthonormal_columns(outputs)
+        for place, q in enumerate(done):
+            y = y + weights[:, place] * q
         state["q"], state["y"] = done, y
     return call, lambda: peer.orthonormality_fault(torch, torch.stack(state["q"], 2))
 
@@ -48,6 +65,7 @@ def omoe(torch, shape, dtype):
 
 SETUPS = {
     "gram_schmidt": gram_schmidt,
+    "expert_gram_schmidt": expert_gram_schmidt,
     "moe_lora_forward_backward": moe_lora,
     "omoe_forward_backward": omoe,
 }

@@ -84,12 +84,53 @@ inline tall_case const riemannian_adam{"riemannian_adam",
                                        [](double n, double p) { return 10 * n * p * p; },
                                        [](double n, double p) { return 5 * n * p; }};
 
+/// Y_i = qf(X_i + V_i) for b small matrices, one after the other in memory: for each the Gram matrix
+/// n p^2 and the triangular solve n p^2. X, V read, Y written.
+struct batched_retract_qr {
+  static constexpr std::ptrdiff_t count = 10000;
+  static constexpr char const* name = "batched_retract_qr";
+  static std::string shape(tall each) {
+    return "b=" + std::to_string(count) + ",n=" + std::to_string(each.n) +
+           ",p=" + std::to_string(each.p);
+  }
+  static work cost(tall each, double scalar_bytes) {
+    double const b = count, n = static_cast<double>(each.n), p = static_cast<double>(each.p);
+    return {2 * b * n * p * p, 3 * b * n * p * scalar_bytes};
+  }
+};
+
+/// Shapes of the matrices of a stack.
+inline std::vector<tall> const small_shapes{{8, 3}, {16, 8}, {32, 16}, {64, 32}};
+
+/// \brief A = Q R of T matrices of k columns of d entries, [T, k, d] in memory.
+///
+/// k (k+1)/2 inner products and as many updates; columns read and orthonormal ones written.
+struct gram_schmidt {
+  static constexpr std::ptrdiff_t tokens = 4096;
+  static constexpr char const* name = "gram_schmidt";
+  static constexpr char const* in_place_name = "gram_schmidt_in_place";
+
+  std::ptrdiff_t k, d;
+
+  std::string shape() const {
+    return "T=" + std::to_string(tokens) + ",k=" + std::to_string(k) + ",d=" + std::to_string(d);
+  }
+  work cost(double scalar_bytes) const {
+    double const t = tokens, columns = static_cast<double>(k), entries = static_cast<double>(d);
+    return {2 * columns * (columns + 1) * t * entries, 2 * columns * t * entries * scalar_bytes};
+  }
+};
+
+/// Columns and entries of the Gram-Schmidt cases.
+inline std::vector<gram_schmidt> const columns_of_tokens{{2, 1024}, {4, 1024}, {8, 1024},
+                                                         {2, 4096}, {4, 4096}, {8, 4096}};
+
 /// The k outputs of d entries that each of T tokens has are made orthonormal and added up with
 /// weights: k (k+1)/2 inner products, as many updates, k terms of the sum. Outputs read,
 /// orthogonalized ones, which a backward pass needs, and sums written.
 struct expert_gram_schmidt {
   static constexpr std::ptrdiff_t tokens = 4096, experts = 4, width = 1024;
-  static constexpr char const* name = "gram_schmidt";
+  static constexpr char const* name = "expert_gram_schmidt";
   static constexpr char const* shape = "T=4096,k=4,d=1024";
   static work cost(double scalar_bytes) {
     double const t = tokens, k = experts, d = width;
@@ -138,6 +179,43 @@ void add_tall(suite& to, tall_case const& what, std::string const& implementatio
              {what.flops(n, p), what.entries(n, p) * sizeof(Scalar)},
              [make, shape] { return make.template operator()<Scalar>(shape); });
     }
+  };
+  add_scalar(float{});
+  add_scalar(double{});
+}
+
+/// \brief Adds a Gram-Schmidt case for float, and for double where arrays stay below 300 MB.
+/// \param[in,out] to              the program's cases
+/// \param[in]     name            gram_schmidt::name or gram_schmidt::in_place_name
+/// \param[in]     implementation  who does it
+/// \param[in]     make            `make.operator()<Scalar>(columns)` gives a timed_call
+template <class Make>
+void add_columns_of_tokens(suite& to, char const* name, std::string const& implementation,
+                           Make const& make) {
+  auto const add_scalar = [&]<class Scalar>(Scalar) {
+    for (cases::gram_schmidt const columns : cases::columns_of_tokens) {
+      work const cost = columns.cost(sizeof(Scalar));
+      if (sizeof(Scalar) > sizeof(float) && cost.bytes > 6e8) continue;
+      to.add({name, columns.shape(), scalar_name<Scalar>, implementation}, cost,
+             [make, columns] { return make.template operator()<Scalar>(columns); });
+    }
+  };
+  add_scalar(float{});
+  add_scalar(double{});
+}
+
+/// \brief Adds the case over stacks of small matrices for float and double.
+/// \param[in,out] to              the program's cases
+/// \param[in]     implementation  who does it
+/// \param[in]     make            `make.operator()<Scalar>(shape)` gives a timed_call
+template <class Make>
+void add_stacks(suite& to, std::string const& implementation, Make const& make) {
+  using what = cases::batched_retract_qr;
+  auto const add_scalar = [&]<class Scalar>(Scalar) {
+    for (tall const each : cases::small_shapes)
+      to.add({what::name, what::shape(each), scalar_name<Scalar>, implementation},
+             what::cost(each, sizeof(Scalar)),
+             [make, each] { return make.template operator()<Scalar>(each); });
   };
   add_scalar(float{});
   add_scalar(double{});

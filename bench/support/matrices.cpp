@@ -60,6 +60,15 @@ std::string orthonormality_fault(matrix<Scalar> const& q) {
 }
 
 template <class Scalar>
+std::string orthonormality_fault_of_each(matrix<Scalar> const& q, Eigen::Index k) {
+  for (Eigen::Index first = 0; first < q.cols(); first += k) {
+    std::string fault = orthonormality_fault<Scalar>(q.middleCols(first, k));
+    if (!fault.empty()) return fault;
+  }
+  return "";
+}
+
+template <class Scalar>
 std::string difference_fault(matrix<Scalar> const& a, matrix<Scalar> const& b, double limit) {
   double const error = static_cast<double>((a - b).norm() / b.norm());
   if (error <= limit) return "";
@@ -72,6 +81,8 @@ template point_and_tangent<float> stiefel_point<float>(tall);
 template point_and_tangent<double> stiefel_point<double>(tall);
 template std::string orthonormality_fault<float>(matrix<float> const&);
 template std::string orthonormality_fault<double>(matrix<double> const&);
+template std::string orthonormality_fault_of_each<float>(matrix<float> const&, Eigen::Index);
+template std::string orthonormality_fault_of_each<double>(matrix<double> const&, Eigen::Index);
 template std::string difference_fault<float>(matrix<float> const&, matrix<float> const&, double);
 template std::string difference_fault<double>(matrix<double> const&, matrix<double> const&, double);
 

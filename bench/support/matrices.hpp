@@ -37,6 +37,11 @@ point_and_tangent<Scalar> stiefel_point(tall shape);
 template <class Scalar>
 std::string orthonormality_fault(matrix<Scalar> const& q);
 
+/// \brief The same for each k columns of q.
+/// \returns empty if all are, else what was found first
+template <class Scalar>
+std::string orthonormality_fault_of_each(matrix<Scalar> const& q, Eigen::Index k);
+
 /// \brief Looks whether a is close to b, ||a - b|| <= limit ||b||.
 /// \returns empty if so, else what was found
 template <class Scalar>
