@@ -225,7 +225,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(the_policy_looks_at_every_kth_step, Case, double_c
     BOOST_TEST(!never.step(here.ctx, m, x, cayley_retraction{}));
   }
   for (int k = 1; k <= standard.policy().every; ++k)
-    BOOST_TEST(standard.step(here.ctx, m, x, cayley_retraction{}) == (k == 16));
+    BOOST_TEST(standard.step(here.ctx, m, x, cayley_retraction{}) == (k % 8 == 0));
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(each_point_of_a_stack_is_restabilized_by_its_own_error, Case,

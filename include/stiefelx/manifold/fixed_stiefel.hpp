@@ -20,7 +20,7 @@ struct fixed_stiefel {
   /// Metric parameter, above -1.
   double alpha = euclidean_metric;
 
-  /// The same manifold with sizes known at run time.
+  /// \returns the same manifold with sizes known at run time
   constexpr operator stiefel() const { return {N, P, alpha}; }
 };
 

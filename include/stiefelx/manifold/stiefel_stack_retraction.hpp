@@ -61,6 +61,7 @@ void retract_stack(Ctx& ctx, power<M> const& m, X const& x, V const& v, Y&& y, H
 /// \param[in]  x    n x (p B), B points side by side
 /// \param[in]  v    n x (p B), tangent at x
 /// \param[out] y    n x (p B), the new points; may be x, must not overlap v
+/// \param[in]  how  selects QR
 /// \throws shape_error   if x, v or y has another shape
 /// \throws alias_error   if y overlaps v, or x without being x
 /// \throws option_error  if m.count is negative or alpha is not above -1

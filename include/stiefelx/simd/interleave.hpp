@@ -63,6 +63,7 @@ void read_item(Team const&, N n, P p, item_group<T, W> a, pack<std::remove_const
 ///
 /// The sums are formed in y first: reading and writing memory in its own order keeps the hardware's
 /// prefetchers at work, which lose track of 2 W matrices read side by side.
+/// \param[in]  team       lanes; one
 /// \param[in]  n, p       rows and columns
 /// \param[in]  a          matrices
 /// \param[in]  b          as many

@@ -11,8 +11,11 @@
 #include <stiefelx/core/host_device.hpp>
 #include <stiefelx/core/unroll.hpp>
 
-#if defined(__SSE2__)
+// The header of all x86 extensions takes long to parse.
+#if defined(__AVX__)
 #include <immintrin.h>
+#elif defined(__SSE2__)
+#include <emmintrin.h>
 #elif defined(__aarch64__)
 #include <arm_neon.h>
 #endif

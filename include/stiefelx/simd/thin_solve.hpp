@@ -5,10 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#if defined(__SSE2__)
-#include <immintrin.h>
-#endif
-
+#include <stiefelx/simd/pack.hpp>
 #include <stiefelx/simd/thin_gram.hpp>
 
 namespace stiefelx::simd {
