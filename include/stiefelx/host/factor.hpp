@@ -35,7 +35,9 @@ inline constexpr bool may_use_simd =
 // Rows a task of a triangular solve takes: fixed, so results do not depend on the threads.
 inline constexpr index_t solve_rows = 2048;
 
-// Beyond this order the factor leaves the second-level cache, and blocks of products are faster.
+// Below this order a plain loop is as fast, and the same for fixed and dynamic sizes. Beyond the
+// other one the factor leaves the second-level cache, and blocks of products are faster.
+inline constexpr index_t smallest_simd_factor = 12;
 inline constexpr index_t largest_simd_factor = 1024;
 
 // Blocks of this order stay in the first-level cache; the work outside them is products.
@@ -120,7 +122,7 @@ void cholesky(context& ctx, G&& g, Status&& status) {
   int bits = 0;
   index_t const n = g.cols();
   if constexpr (detail::may_use_simd<G>) {
-    if (n <= detail::largest_simd_factor) {
+    if (n >= detail::smallest_simd_factor && n <= detail::largest_simd_factor) {
       using S = scalar_t<G>;
       auto room = scratch<S>(ctx, simd::cholesky_workspace<S>(n), 1);
       bits = simd::cholesky(n, g.data(), g.outerStride(), room.data());
