@@ -6,7 +6,6 @@
 #include <memory>
 #include <stdexcept>
 
-#include <stiefelx/host/batch_lanes.hpp>
 #include <stiefelx/stiefelx.hpp>
 
 #include "bench/support/cases.hpp"
