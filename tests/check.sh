@@ -56,8 +56,15 @@ export CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-2}
 export CTEST_PARALLEL_LEVEL=${CTEST_PARALLEL_LEVEL:-2}
 
 folders=$(cd "$root/tests" && for file in */*_test.cpp; do echo "${file%%/*}"; done | sort -u)
-# What the sanitizer builds hold: the folders that touch memory most, and what runs on threads.
-asan_folders="core;host;orth;manifold;nn"
+# What the sanitizer builds hold: the folders and files that touch memory most, and what runs on threads.
+asan_folders="core;host;nn"
+for name in gram_schmidt_stack hostile_inputs layouts qr_arguments qr_vjp stacks svd team_bodies; do
+  asan_folders+=";orth/$name"
+done
+for name in fixed_rank generalized_stiefel inverse_retraction logarithm manifold_arguments \
+  manifold_layouts stiefel_basis stiefel_stack transports; do
+  asan_folders+=";manifold/$name"
+done
 tsan_folders="host/threads;team"
 
 wants() {  # wants NAME...: is the chosen label all or one of these?
