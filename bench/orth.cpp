@@ -43,13 +43,13 @@ timed_call make_gram_schmidt(bench::cases::gram_schmidt columns, int threads) {
     context ctx;
     matrix<Scalar> a, q, r;
   };
-  std::ptrdiff_t const tokens = columns.tokens, cols = columns.k * tokens;
+  std::ptrdiff_t const cols = columns.k * columns.tokens;
   std::shared_ptr<state> const s(
       new state{context({.threads = threads}), bench::normal_matrix<Scalar>(columns.d, cols, 1),
                 matrix<Scalar>(columns.d, cols), matrix<Scalar>(columns.k, cols)});
-  return {[s, tokens] {
-            stiefelx::gram_schmidt(s->ctx, stiefelx::stack{tokens}, s->a, s->q, s->r,
-                                   stiefelx::no_status{});
+  return {[s] {
+            stiefelx::gram_schmidt(s->ctx, stiefelx::stack{bench::cases::gram_schmidt::tokens},
+                                   s->a, s->q, s->r, stiefelx::no_status{});
           },
           [s, k = columns.k] { return bench::orthonormality_fault_of_each<Scalar>(s->q, k); }};
 }
@@ -62,13 +62,13 @@ timed_call make_gram_schmidt_in_place(bench::cases::gram_schmidt columns, int th
     context ctx;
     matrix<Scalar> q, r;
   };
-  std::ptrdiff_t const tokens = columns.tokens, cols = columns.k * tokens;
+  std::ptrdiff_t const cols = columns.k * columns.tokens;
   std::shared_ptr<state> const s(new state{context({.threads = threads}),
                                            bench::normal_matrix<Scalar>(columns.d, cols, 1),
                                            matrix<Scalar>(columns.k, cols)});
-  return {[s, tokens] {
-            stiefelx::gram_schmidt(s->ctx, stiefelx::stack{tokens}, s->q, s->q, s->r,
-                                   stiefelx::no_status{});
+  return {[s] {
+            stiefelx::gram_schmidt(s->ctx, stiefelx::stack{bench::cases::gram_schmidt::tokens},
+                                   s->q, s->q, s->r, stiefelx::no_status{});
           },
           [s, k = columns.k] { return bench::orthonormality_fault_of_each<Scalar>(s->q, k); }};
 }
