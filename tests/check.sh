@@ -56,7 +56,8 @@ export CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-2}
 export CTEST_PARALLEL_LEVEL=${CTEST_PARALLEL_LEVEL:-2}
 
 folders=$(cd "$root/tests" && for file in */*_test.cpp; do echo "${file%%/*}"; done | sort -u)
-# What the sanitizer builds hold: the folders and files that touch memory most, and what runs on threads.
+# What the sanitizer builds hold: the folders and files that touch memory most, and what runs on
+# threads.
 asan_folders="core;host;nn;orth"
 for name in fixed_rank generalized_stiefel inverse_retraction logarithm manifold_arguments \
   manifold_layouts stiefel_basis stiefel_stack transports; do
