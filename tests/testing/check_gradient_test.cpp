@@ -12,47 +12,12 @@
 #include <stiefelx/testing/check_gradient.hpp>
 #include <support/backends.hpp>
 #include <support/data.hpp>
+#include <testing/quadratic.hpp>
 
 namespace {
 
 using namespace support;
 using stiefelx::gradient_report;
-
-/// f(x) = Re tr(x^H a x) / 2 + c Re tr(b^H x), a Hermitian; its gradient is a x + c b.
-template <class Case>
-struct quadratic {
-  using S = typename Case::scalar;
-  using matrix = typename Case::matrix;
-  using context = typename Case::context;
-
-  matrix a;
-  matrix b;
-  double curvature = 1;  ///< factor of the first term
-  double wrong = 0;      ///< relative error of the gradient
-  double foreign = 0;    ///< part of b that the cost does not have
-
-  static quadratic make(context& ctx, index_t n, index_t p) {
-    matrix_x<S> const square = positive_matrix<S>(n, 10, 3);
-    return {Case::backend::upload(ctx, square),
-            Case::backend::upload(ctx, random_matrix<S>(n, p, 4))};
-  }
-
-  double cost(context& ctx, matrix const& x) const {
-    auto s = single<typename Case::backend, typename Case::real>(ctx);
-    auto const ax = product(ctx, a, x);
-    inner(ctx, x, ax, s);
-    double const square = static_cast<double>(value(ctx, s));
-    inner(ctx, b, x, s);
-    return curvature * square / 2 + static_cast<double>(value(ctx, s));
-  }
-
-  void gradient(context& ctx, matrix const& x, matrix& g) const {
-    multiply(ctx, a, x, g);
-    scale(ctx, curvature, g);
-    axpy(ctx, 1 + foreign, b, g);
-    scale(ctx, 1 + wrong, g);
-  }
-};
 
 template <class Case, class Manifold, class... How>
 gradient_report check(Manifold m, double curvature, double wrong, double foreign,

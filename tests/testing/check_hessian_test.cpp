@@ -10,6 +10,7 @@
 #include <support/data.hpp>
 #include <support/thrown.hpp>
 #include <testing/faulty_sphere.hpp>
+#include <testing/quadratic.hpp>
 
 namespace {
 
@@ -18,48 +19,12 @@ using faulty::has;
 using faulty::sphere;
 using faulty::text;
 
-/// f(x) = Re tr(x^H a x) / 2 + Re tr(b^H x), a Hermitian.
-template <class Case>
-struct quadratic {
-  using S = typename Case::scalar;
-  using matrix = typename Case::matrix;
-  using context = typename Case::context;
-
-  matrix a;
-  matrix b;
-  double wrong = 0;  ///< relative error of the Hessian
-
-  static quadratic make(context& ctx, index_t n, index_t p) {
-    return {Case::backend::upload(ctx, positive_matrix<S>(n, 10, 3)),
-            Case::backend::upload(ctx, random_matrix<S>(n, p, 4))};
-  }
-
-  double cost(context& ctx, matrix const& x) const {
-    auto s = single<typename Case::backend, typename Case::real>(ctx);
-    auto const ax = product(ctx, a, x);
-    inner(ctx, x, ax, s);
-    double const square = static_cast<double>(value(ctx, s));
-    inner(ctx, b, x, s);
-    return square / 2 + static_cast<double>(value(ctx, s));
-  }
-
-  void gradient(context& ctx, matrix const& x, matrix& g) const {
-    multiply(ctx, a, x, g);
-    axpy(ctx, 1, b, g);
-  }
-
-  void hessian(context& ctx, matrix const&, matrix const& v, matrix& h) const {
-    multiply(ctx, a, v, h);
-    scale(ctx, 1 + wrong, h);
-  }
-};
-
 template <class Case, class Manifold>
 stiefelx::hessian_report check(Manifold m, double wrong = 0) {
   using S = typename Case::scalar;
   typename Case::context ctx;
   auto f = quadratic<Case>::make(ctx, m.n, m.p);
-  f.wrong = wrong;
+  f.wrong_hessian = wrong;
   matrix_x<S> point = random_matrix<S>(m.n, m.p, 1);
   point /= point.norm();
   auto const direction = [&](std::uint64_t seed) {

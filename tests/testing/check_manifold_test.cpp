@@ -77,6 +77,9 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(each_fault_is_named, Case, double_cases) {
   };
   fault const faults[] = {{{.n = 6, .p = 2, .projection = 1e-6}, "P P z = P z: FAILED"},
                           {{.n = 6, .p = 2, .shrink = 0.5}, "P P z = P z: FAILED"},
+                          {{.n = 6, .p = 2, .clobbers = true}, "project in place: FAILED"},
+                          {{.n = 6, .p = 2, .clobbers = true}, "retract in place: FAILED"},
+                          {{.n = 6, .p = 2, .bend = 1e-6}, "P (2 y - 3 z) = 2 P y - 3 P z: FAILED"},
                           {{.n = 6, .p = 2, .metric = 1e-6}, "<u, d> = <d, u>: FAILED"},
                           {{.n = 6, .p = 2, .weight = 1e-6}, "<grad f, u> = Re tr(g^H u): FAILED"},
                           {{.n = 6, .p = 2, .weight = -2}, "<u, u> >= 0: FAILED"}};

@@ -21,6 +21,8 @@ struct sphere {
   double inverse = 0;     ///< relative error of inverse_retract()
   double curvature = 0;   ///< relative error of the curvature term in riemannian_hessian()
   bool skewed = false;    ///< riemannian_hessian() is not symmetric
+  bool clobbers = false;  ///< project() and retract() write their output before they read
+  double bend = 0;        ///< project() adds this times |z|^2 to its result, not linear
 };
 
 template <class Ctx, class Y>
@@ -36,16 +38,24 @@ void normalize(Ctx& ctx, Y& y) {
 
 template <class Ctx, class X, class Z, class V>
 void project(Ctx& ctx, sphere m, X const& x, Z const& z, V&& v) {
+  if (m.clobbers) fill(ctx, 0, v);
   auto along = zeros<stiefelx::real_t<X>>(ctx, 1, 1);
+  auto squared = zeros<stiefelx::real_t<X>>(ctx, 1, 1);
   inner(ctx, x, z, along);
+  inner(ctx, z, z, squared);
   scale(ctx, -(1 - m.projection), along);
   copy(ctx, z, v);
   axpy(ctx, along, x, v);
   scale(ctx, 1 - m.shrink, v);
+  if (m.bend == 0) return;
+  scale(ctx, m.bend, squared);
+  auto const linear = clone(ctx, v);
+  axpy(ctx, squared, linear, v);
 }
 
 template <class Ctx, class X, class V, class Y>
 void retract(Ctx& ctx, sphere m, X const& x, V const& v, Y&& y) {
+  if (m.clobbers) fill(ctx, 0, y);
   auto moved = clone(ctx, x);
   axpy(ctx, 1, v, moved);
   if (m.order != 0) {
