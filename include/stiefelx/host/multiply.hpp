@@ -9,9 +9,12 @@
 
 #include <stiefelx/host/blas.hpp>
 #include <stiefelx/host/verbs.hpp>
+#include <stiefelx/simd/tall_adjoint_product.hpp>
+#include <stiefelx/simd/tall_product.hpp>
 
 /// \file
-/// \brief Products of the host: Eigen's kernel, with packing memory from the arena.
+/// \brief Products of the host: kernels for tall thin matrices, else Eigen's with packing memory
+/// from the arena.
 /// \ingroup host
 
 namespace stiefelx::host {
@@ -112,11 +115,84 @@ constexpr char blas_form(int order, bool conjugate) {
   return conjugate ? 'C' : 'T';
 }
 
-// c += alpha a b by the BLAS of this build, or by Eigen's blocked kernel.
-template <class S, int left, bool conjugate_left, int right, bool conjugate_right>
-void add_product(context& ctx, S alpha, operand<S, left, conjugate_left> a,
-                 operand<S, right, conjugate_right> b, plain_view<S> c) {
+// Whether a b is for tall_product(): measured crossovers. A wide result of few products an entry is
+// bound by its own memory, and a right factor that fills the second-level cache needs blocks.
+template <class S>
+bool is_tall_product(index_t rows, index_t depth, index_t cols) {
+  return rows >= 2 * simd::native_width<S> && cols >= 4 &&
+         (depth >= 16 || (depth >= 8 && cols <= 32)) && depth <= 512 &&
+         depth * cols * index_t{sizeof(S)} <= (index_t{1} << 19);
+}
+
+// Whether a^T b is for tall_adjoint_product(): measured crossovers.
+template <class S>
+bool is_tall_adjoint_product(index_t rows, index_t depth, index_t cols) {
+  return depth >= 16 * simd::native_width<S> && std::max(rows, cols) <= 512 &&
+         (std::min(rows, cols) >= 4 || rows * cols * depth > small_product);
+}
+
+// Smallest multiple of `step` that cuts `count` into at most as many parts as there are threads.
+inline index_t even_part(context const& ctx, index_t count, index_t step) {
+  index_t const threads = ctx.workers.size();
+  return ((count + threads - 1) / threads + step - 1) / step * step;
+}
+
+// c = alpha a b or c += alpha a b by tall_product(). The bits of an entry do not depend on how the
+// rows are cut.
+template <class S, int right>
+void tall_product(context& ctx, S alpha, operand<S, Eigen::ColMajor, false> a,
+                  operand<S, right, false> b, plain_view<S> c, bool add) {
   index_t const rows = c.rows(), cols = c.cols(), depth = a.cols;
+  constexpr bool by_columns = right == Eigen::ColMajor;
+  auto factor = scratch<S>(ctx, simd::right_factor_size<S>(depth, cols), 1);
+  simd::copy_right_factor(depth, cols, b.data, by_columns ? 1 : b.stride, by_columns ? b.stride : 1,
+                          factor.data());
+  index_t const task = even_part(ctx, rows, simd::tall_product_rows<S>);
+  index_t const tasks = (rows + task - 1) / task;
+  index_t const room = simd::tall_product_workspace<S>(depth);
+  auto memory = scratch<S>(ctx, room, tasks);
+  ctx.workers.for_each_index(tasks, [&](index_t i, int worker) {
+    index_t const first = i * task;
+    simd::tall_product(std::min(task, rows - first), depth, cols, alpha, a.data + first, a.stride,
+                       factor.data(), add, c.data() + first, c.outerStride(),
+                       memory.data() + worker * room);
+  });
+}
+
+// The same for a^T b by tall_adjoint_product(). The bits of an entry do not depend on how the columns
+// are cut.
+template <class S>
+void tall_adjoint_product(context& ctx, S alpha, operand<S, Eigen::RowMajor, false> a,
+                          operand<S, Eigen::ColMajor, false> b, plain_view<S> c, bool add) {
+  index_t const rows = c.rows(), cols = c.cols(), depth = a.cols;
+  index_t const task = even_part(ctx, cols, 4);
+  index_t const tasks = (cols + task - 1) / task;
+  index_t const room = simd::tall_adjoint_product_workspace<S>(depth, rows, task);
+  auto memory = scratch<S>(ctx, room, tasks);
+  ctx.workers.for_each_index(tasks, [&](index_t i, int worker) {
+    index_t const first = i * task;
+    auto const part = b.columns(first, std::min(task, cols - first));
+    simd::tall_adjoint_product(depth, rows, part.cols, alpha, a.data, a.stride, part.data,
+                               part.stride, add, c.data() + first * c.outerStride(),
+                               c.outerStride(), memory.data() + worker * room);
+  });
+}
+
+// c = alpha a b or c += alpha a b by the BLAS of this build, by the kernels of simd/, or by Eigen's
+// blocked kernel.
+template <class S, int left, bool conjugate_left, int right, bool conjugate_right>
+void compute_product(context& ctx, S alpha, operand<S, left, conjugate_left> a,
+                     operand<S, right, conjugate_right> b, plain_view<S> c, bool add) {
+  index_t const rows = c.rows(), cols = c.cols(), depth = a.cols;
+  if constexpr (!has_blas && std::is_floating_point_v<S>) {
+    if constexpr (left == Eigen::ColMajor) {
+      if (is_tall_product<S>(rows, depth, cols)) return tall_product(ctx, alpha, a, b, c, add);
+    } else if constexpr (right == Eigen::ColMajor) {
+      if (is_tall_adjoint_product<S>(rows, depth, cols))
+        return tall_adjoint_product(ctx, alpha, a, b, c, add);
+    }
+  }
+  if (!add) c.setZero();
   if (rows == 0 || cols == 0 || depth == 0) return;
   if (rows * cols * depth <= small_product) {
     auto const product_with = [&](auto const& x) {
@@ -162,28 +238,29 @@ inline constexpr bool is_static_product =
     is_fixed<plain_t<A, scalar_t<C>>> && is_fixed<plain_t<B, scalar_t<C>>>;
 
 template <class A, class B, class C>
-void multiply_into(context& ctx, scalar_t<C> alpha, A const& a, B const& b, C&& c) {
+void multiply_into(context& ctx, scalar_t<C> alpha, A const& a, B const& b, C&& c, bool add) {
   using Target = std::remove_reference_t<C>;
   using EA = expression_t<A>;
   using EB = expression_t<B>;
   if constexpr (is_static_product<A, B, C>) {
+    if (!add) c.setZero();
     c.noalias() += alpha * (a * b);
   } else if constexpr ((flags<Target> & Eigen::RowMajorBit) != 0 && has_memory<Target>) {
     auto t = c.transpose();
-    multiply_into(ctx, alpha, b.transpose(), a.transpose(), t);
+    multiply_into(ctx, alpha, b.transpose(), a.transpose(), t, add);
   } else if constexpr (!is_plain<Target>) {
     auto t = clone(ctx, c);
-    multiply_into(ctx, alpha, a, b, t);
+    multiply_into(ctx, alpha, a, b, t, add);
     c = t;
   } else if constexpr (!operand_traits<EA>::usable) {
-    multiply_into(ctx, alpha, clone(ctx, a), b, c);
+    multiply_into(ctx, alpha, clone(ctx, a), b, c, add);
   } else if constexpr (!operand_traits<EB>::usable) {
-    multiply_into(ctx, alpha, a, clone(ctx, b), c);
+    multiply_into(ctx, alpha, a, clone(ctx, b), c, add);
   } else {
     auto const factor = operand_traits<EA>::traits::extractScalarFactor(a.derived()) *
                         operand_traits<EB>::traits::extractScalarFactor(b.derived());
-    add_product(ctx, static_cast<scalar_t<C>>(alpha * factor), operand_of<EA>(a.derived()),
-                operand_of<EB>(b.derived()), view_of(c));
+    compute_product(ctx, static_cast<scalar_t<C>>(alpha * factor), operand_of<EA>(a.derived()),
+                    operand_of<EB>(b.derived()), view_of(c), add);
   }
 }
 
@@ -198,7 +275,7 @@ void multiply_into(context& ctx, scalar_t<C> alpha, A const& a, B const& b, C&& 
 /// \param[in,out] c    m x n; must not overlap a or b
 template <Coefficient C0, EigenMatrix A, EigenMatrix B, EigenOutput C>
 void multiply_add(context& ctx, C0 const& s, A const& a, B const& b, C&& c) {
-  detail::multiply_into(ctx, scalar_t<C>(detail::coefficient<real_t<C>>(s)), a, b, c);
+  detail::multiply_into(ctx, scalar_t<C>(detail::coefficient<real_t<C>>(s)), a, b, c, true);
 }
 
 /// c = a b.
@@ -209,8 +286,7 @@ void multiply_add(context& ctx, C0 const& s, A const& a, B const& b, C&& c) {
 /// \param[out] c    m x n; must not overlap a or b
 template <EigenMatrix A, EigenMatrix B, EigenOutput C>
 void multiply(context& ctx, A const& a, B const& b, C&& c) {
-  c.setZero();
-  detail::multiply_into(ctx, scalar_t<C>(1), a, b, c);
+  detail::multiply_into(ctx, scalar_t<C>(1), a, b, c, false);
 }
 
 /// A scratch product a b.
