@@ -30,7 +30,7 @@ set(umbrellas stiefelx.hpp cuda.hpp)
 string(JOIN "|" verbs
   copy fill set_identity clone widen scratch zeros zeros_like dense scale axpy product multiply
   multiply_add gram symmetrize cholesky solve_right solve eigh inner norm scale_columns column_inner
-  sum_columns all_finite copy_if transform run_batch raise value memory grouped_multiply
+  sum_columns all_finite copy_if transform run_batch raise value memory upload download grouped_multiply
   grouped_multiply_add grouped_adjoint_multiply grouped_adjoint_multiply_add grouped_outer_add)
 set(algorithm_folders orth manifold optim nn)
 set(not_a_type "return|else|case|throw|new|delete|using|goto|typename|operator|co_return|friend")

@@ -16,8 +16,8 @@
 ///
 /// A verb is a free function in the namespace of its context: `verb(ctx, inputs..., outputs...)`.
 /// Algorithms call verbs unqualified, and the context's type chooses where they run. No verb
-/// returns a number: results are 1 x 1 matrices where the data live, and only value() waits. A
-/// coefficient c is a number or a real 1 x 1 matrix.
+/// returns a number: results are 1 x 1 matrices where the data live, and only value() and
+/// download() wait. A coefficient c is a number or a real 1 x 1 matrix.
 ///
 /// | verb | meaning |
 /// | --- | --- |
@@ -43,6 +43,8 @@
 /// | `transform(ctx, f, outputs(...), inputs(...))` | element text; a 1 x 1 input is broadcast |
 /// | `run_batch(ctx, count, body, a, ...)` | team text, one team an item |
 /// | `raise(ctx, status, bits)` | status \|= bits |
+/// | `upload(ctx, data, b)` | b = entries of the caller's memory, column by column |
+/// | `download(ctx, a, data)` | the way back; waits |
 /// | `value(ctx, s)` | reads a 1 x 1 matrix; waits |
 
 namespace stiefelx {

@@ -184,6 +184,24 @@ void raise(context&, Status&& status, Bits const& bits) {
   }
 }
 
+/// Brings the entries of a to the caller's memory, column by column. Nothing waits on the host.
+/// \ingroup host
+/// \param[in]  a     any expression
+/// \param[out] data  as many entries as a has
+template <EigenMatrix A>
+void download(context&, A const& a, scalar_t<A>* data) {
+  Eigen::Map<dynamic_matrix<scalar_t<A>>>(data, a.rows(), a.cols()) = a;
+}
+
+/// Fills b with entries of the caller's memory, column by column.
+/// \ingroup host
+/// \param[in]  data  as many entries as b has
+/// \param[out] b     any shape
+template <EigenOutput B>
+void upload(context&, scalar_t<B> const* data, B&& b) {
+  b = Eigen::Map<dynamic_matrix<scalar_t<B>> const>(data, b.rows(), b.cols());
+}
+
 /// Reads a 1 x 1 matrix. Work on the host is done when its call returns, so nothing waits.
 /// \ingroup host
 /// \param[in] s  1 x 1

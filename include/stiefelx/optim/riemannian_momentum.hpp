@@ -4,6 +4,7 @@
 #include <stiefelx/core/context.hpp>
 #include <stiefelx/manifold/manifold.hpp>
 #include <stiefelx/optim/finite_gradient.hpp>
+#include <stiefelx/optim/tangent_decay.hpp>
 
 namespace stiefelx {
 
@@ -11,15 +12,20 @@ namespace stiefelx {
 /// \ingroup optim
 struct momentum_options {
   double learning_rate = 1e-2;  ///< \f$ \eta > 0 \f$
-  double momentum = 0.9;        ///< \f$ \beta \in [0, 1) \f$
+  double momentum = 0.9;        ///< \f$ \beta \in [0, 1) \f$; 0 is plain gradient descent
+  bool nesterov = false;        ///< whether the step looks ahead along the velocity
+  double weight_decay = 0;      ///< \f$ \lambda \f$, decoupled, at least 0
 };
 
 /// \brief Gradient descent with momentum on a manifold.
 /// \ingroup optim
 ///
 /// One step at \f$ x \f$ with Euclidean gradient \f$ g \f$ is
-/// \f[ u \leftarrow \beta\,\mathcal{T}(u) + \mathrm{grad}(g), \qquad x \leftarrow R_x(-\eta\,u). \f]
-/// The velocity \f$ u \f$ is stored as it was at the previous point; projecting it at the new one
+/// \f[ r = \mathrm{grad}(g), \qquad u \leftarrow \beta\,\mathcal{T}(u) + r, \qquad
+///     x \leftarrow R_x(-\eta\,(d + \lambda P_x(x))) \f]
+/// with \f$ d = u \f$, or \f$ d = r + \beta u \f$ with Nesterov's momentum \cite sutskever2013 . The
+/// decay \f$ \lambda \f$ is along the tangent part of x: all of it on `euclidean`, none on a sphere or
+/// a Stiefel manifold, where x is normal. The velocity \f$ u \f$ is stored as it was at the previous point; projecting it at the new one
 /// is the vector transport. A zero gradient and a zero velocity leave x unchanged up to the
 /// rounding of the retraction.
 ///
@@ -32,6 +38,9 @@ struct momentum_options {
 template <class Manifold, Matrix Velocity>
 class riemannian_momentum {
  public:
+  /// What save() calls it.
+  static constexpr char const* name = "riemannian_momentum";
+
   /// \param[in] ctx       where the state lives
   /// \param[in] manifold  where the points live
   /// \param[in] x         a point: its shape, scalar and memory become the state's
@@ -44,6 +53,8 @@ class riemannian_momentum {
                   options.learning_rate, "a number of at least 0");
     expect_option(options.momentum >= 0 && options.momentum < 1, "riemannian_momentum", "momentum",
                   options.momentum, "a number in [0, 1)");
+    expect_option(options.weight_decay >= 0, "riemannian_momentum", "weight_decay",
+                  options.weight_decay, "a number of at least 0");
   }
 
   /// Moves x one step. Never allocates after the first call, never waits.
@@ -63,10 +74,18 @@ class riemannian_momentum {
     auto velocity = clone(ctx, g);
     gradient_or_project(ctx, manifold_, x, velocity, velocity);
     auto direction = clone(ctx, velocity_);
-    project(ctx, manifold_, x, direction, direction);
-    axpy(ctx, options_.momentum, direction, velocity);
-
-    copy(ctx, velocity, direction);
+    if (options_.nesterov) {
+      auto const gradient = clone(ctx, velocity);
+      project(ctx, manifold_, x, direction, direction);
+      axpy(ctx, options_.momentum, direction, velocity);
+      copy(ctx, gradient, direction);
+      axpy(ctx, options_.momentum, velocity, direction);
+    } else {
+      project(ctx, manifold_, x, direction, direction);
+      axpy(ctx, options_.momentum, direction, velocity);
+      copy(ctx, velocity, direction);
+    }
+    add_tangent_decay(ctx, manifold_, options_.weight_decay, x, direction);
     scale(ctx, -options_.learning_rate, direction);
     copy_if(ctx, finite, velocity, velocity_);
     retract(ctx, manifold_, x, direction, velocity);

@@ -150,6 +150,21 @@ void raise(context&, Y&& status, Bits const& bits) {
   }
 }
 
+/// The entries of a, column by column.
+template <Input A>
+void download(context&, A const& a, scalar_t<A>* data) {
+  for (index_t j = 0; j < a.cols(); ++j)
+    for (index_t i = 0; i < a.rows(); ++i) data[j * a.rows() + i] = access::get(a, i, j);
+}
+
+/// The way back.
+template <class B>
+  requires Output<B>
+void upload(context&, scalar_t<B> const* data, B&& b) {
+  for (index_t j = 0; j < b.cols(); ++j)
+    for (index_t i = 0; i < b.rows(); ++i) access::at(b, i, j) = data[j * b.rows() + i];
+}
+
 /// The entry of a 1 x 1 matrix.
 template <Input A>
 [[nodiscard]] scalar_t<A> value(context&, A const& s) {
