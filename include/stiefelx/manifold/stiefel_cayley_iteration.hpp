@@ -21,7 +21,7 @@ struct cayley_iteration_retraction {
 ///
 /// The Cayley transform y solves \f$ y = x + W (x + y)/2 \f$, with the skew W of
 /// rotation_factors(). From \f$ y_0 = x + v \f$, k steps \f$ y \leftarrow x + W (x + y)/2 \f$ leave
-/// \f[ y_k - y = (W/2)^{k+1}\,(I - W/2)^{-1} v, \qquad \lVert y_k - y \rVert_F \le
+/// \f[ y_k - y = -(W/2)^{k+1}\,(I - W/2)^{-1} v, \qquad \lVert y_k - y \rVert_F \le
 /// (\lVert W \rVert_2 / 2)^{k+1}\, \lVert v \rVert_F . \f]
 /// So it converges for \f$ \lVert W \rVert_2 < 2 \f$, where \f$ \lVert W \rVert_2 \le \tfrac{2}{\sqrt
 /// 3} \lVert v \rVert_F \f$, and diverges beyond.
