@@ -33,6 +33,9 @@ struct adamw_options {
 template <RealMatrix Moment, Matrix Number>
 class adamw {
  public:
+  /// What save() calls it.
+  static constexpr char const* name = "adamw";
+
   /// \param[in] ctx      where the state lives
   /// \param[in] x        the parameter: its shape, scalar and memory become the state's
   /// \param[in] options  step size, decays
