@@ -8,6 +8,8 @@ import peer
 def riemannian_adam(torch, shape, dtype):
     import geoopt
     x, _ = peer.stiefel_point(torch, shape, dtype)
+    if "b" in shape:
+        x = x.expand(shape["b"], -1, -1).contiguous()
     g = torch.randn_like(x)
     parameter = geoopt.ManifoldParameter(x.clone(), manifold=geoopt.EuclideanStiefel())
     optimizer = geoopt.optim.RiemannianAdam([parameter], lr=1e-3)

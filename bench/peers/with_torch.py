@@ -89,18 +89,23 @@ def cholesky_qr(torch, shape, dtype):
 
 def riemannian_adam(torch, shape, dtype):
     x, _ = peer.stiefel_point(torch, shape, dtype)
+    if "b" in shape:
+        # Each matrix column by column, as LAPACK takes it.
+        x = x.T.expand(shape["b"], -1, -1).contiguous().transpose(1, 2)
     g = torch.randn_like(x)
-    state = {"x": x, "m": torch.zeros_like(x), "v": torch.zeros(1, 1, dtype=dtype), "t": 0}
+    # One number a matrix.
+    v = torch.zeros(*x.shape[:-2], 1, 1, dtype=dtype)
+    state = {"x": x, "m": torch.zeros_like(x), "v": v, "t": 0}
 
     def project(at, z):
-        inner = at.T @ z
-        return z - at @ (0.5 * (inner + inner.T))
+        inner = at.mT @ z
+        return z - at @ (0.5 * (inner + inner.mT))
 
     def compute():
         state["t"] += 1
         r = project(state["x"], g)
         state["m"].mul_(0.9).add_(r, alpha=0.1)
-        state["v"].mul_(0.999).add_((r * r).sum(), alpha=0.001)
+        state["v"].mul_(0.999).add_((r * r).sum(dim=(-2, -1), keepdim=True), alpha=0.001)
         root = (state["v"] / (1 - 0.999**state["t"])).sqrt() + 1e-8
         y = positive_qr(torch, state["x"] - 1e-3 / (1 - 0.9**state["t"]) * state["m"] / root)[0]
         state["m"], state["x"] = project(y, state["m"]), y

@@ -84,6 +84,18 @@ inline tall_case const riemannian_adam{"riemannian_adam",
                                        [](double n, double p) { return 10 * n * p * p; },
                                        [](double n, double p) { return 5 * n * p; }};
 
+/// The same step for b small matrices, one after the other in memory, each with moments of its own.
+struct batched_riemannian_adam {
+  static constexpr std::ptrdiff_t count = 10000;
+  static constexpr tall each{16, 8};
+  static constexpr char const* name = "riemannian_adam";
+  static constexpr char const* shape = "b=10000,n=16,p=8";
+  static work cost(double scalar_bytes) {
+    double const b = count, n = each.n, p = each.p;
+    return {10 * b * n * p * p, 5 * b * n * p * scalar_bytes};
+  }
+};
+
 /// Y_i = qf(X_i + V_i) for b small matrices, one after the other in memory: for each the Gram matrix
 /// n p^2 and the triangular solve n p^2. X, V read, Y written.
 struct batched_retract_qr {

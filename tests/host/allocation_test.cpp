@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <memory>
 #include <new>
+#include <tuple>
 #include <vector>
 
 #include <boost/test/unit_test.hpp>
@@ -21,9 +22,21 @@
 #include <stiefelx/nn/moe_lora.hpp>
 #include <stiefelx/nn/router.hpp>
 #include <stiefelx/optim/adamw.hpp>
+#include <stiefelx/optim/cayley_adam.hpp>
 #include <stiefelx/optim/clip.hpp>
+#include <stiefelx/optim/group.hpp>
+#include <stiefelx/optim/landing.hpp>
+#include <stiefelx/optim/muon.hpp>
+#include <stiefelx/optim/orthogonal_experts.hpp>
+#include <stiefelx/optim/pogo.hpp>
+#include <stiefelx/optim/projected_gradient.hpp>
+#include <stiefelx/optim/rasa.hpp>
 #include <stiefelx/optim/riemannian_adam.hpp>
 #include <stiefelx/optim/riemannian_momentum.hpp>
+#include <stiefelx/optim/riemannian_rmsprop.hpp>
+#include <stiefelx/optim/sgd.hpp>
+#include <stiefelx/optim/spel.hpp>
+#include <stiefelx/optim/stella.hpp>
 #include <stiefelx/orth/cholesky_qr.hpp>
 #include <stiefelx/orth/gram_schmidt.hpp>
 #include <stiefelx/orth/householder_qr.hpp>
@@ -142,6 +155,35 @@ BOOST_AUTO_TEST_CASE(optimizers_are_steady) {
   expect_steady("riemannian_adam", [&] { adam.step(ctx, x, g, status); });
   expect_steady("adamw", [&] { plain.step(ctx, x, g, status); });
   expect_steady("clip_by_global_norm", [&] { stiefelx::clip_by_global_norm(ctx, 1, g, x); });
+  matrix_x<float> y = x, h = g;
+  stiefelx::optimizer_group group(stiefelx::group_options{.largest_norm = 1},
+                                  stiefelx::adamw(ctx, x), stiefelx::sgd(ctx, y));
+  expect_steady("optimizer_group",
+                [&] { group.step(ctx, std::tie(x, y), std::tie(g, h), status); });
+}
+
+BOOST_AUTO_TEST_CASE(every_rule_of_a_step_is_steady) {
+  context ctx;
+  index_t const n = 90, p = 30;
+  matrix_x<float> x = orthonormal_frame<float>(n, p, 1);
+  matrix_x<float> const g = random_matrix<float>(n, p, 2);
+  stiefel const m{n, p};
+  auto const steady = [&](char const* name, auto opt) {
+    expect_steady(name, [&] { opt.step(ctx, x, g); });
+  };
+  using stiefelx::adam_moment;
+  steady("split", stiefelx::riemannian_adam(ctx, m, x, {.second_moment = adam_moment::split}));
+  steady("rasa", stiefelx::rasa(ctx, m, x));
+  steady("riemannian_rmsprop", stiefelx::riemannian_rmsprop(ctx, m, x, {.momentum = 0.5}));
+  steady("landing", stiefelx::landing(ctx, m, x));
+  steady("pogo", stiefelx::pogo(ctx, m, x));
+  steady("muon", stiefelx::muon(ctx, x));
+  steady("spel", stiefelx::spel(ctx, m, x));
+  steady("stella", stiefelx::stella(ctx, m, x, stiefelx::adamw(ctx, x)));
+  steady("cayley_adam", stiefelx::cayley_adam(ctx, m, x));
+  steady("projected_gradient", stiefelx::projected_gradient(ctx, m, x));
+  steady("orthogonal_experts",
+         stiefelx::orthogonal_experts(ctx, stiefelx::adamw(ctx, x), x, {.count = 2}));
 }
 
 BOOST_AUTO_TEST_CASE(a_mixture_of_experts_is_steady) {

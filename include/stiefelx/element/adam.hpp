@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include <stiefelx/core/host_device.hpp>
+#include <stiefelx/core/matrix.hpp>
 
 /// \file
 /// \brief Element text of the Adam family.
@@ -76,6 +77,66 @@ struct adam_step_length_element {
     if (finite == 0) return;
     v = beta2 * v + (1 - beta2) * squared;
     length = -learning_rate / ((1 - power1) * (std::sqrt(v / (1 - power2)) + epsilon));
+  }
+};
+
+/// The same with the largest second moment so far in place of the last one: AMSGrad.
+/// \ingroup optim
+struct amsgrad_step_length_element {
+  double learning_rate;  ///< \f$ \eta \f$
+  double beta2;          ///< decay of the second moment
+  double epsilon;        ///< added to the root of the second moment
+
+  /// \param[out]    length   the factor of the first moment, negative
+  /// \param[in,out] v        second moment
+  /// \param[in,out] largest  largest second moment so far
+  /// \param[in]     squared  squared length of the gradient
+  /// \param[in]     power1   beta1^t after this step
+  /// \param[in]     power2   beta2^t after this step
+  /// \param[in]     finite   0 leaves v and largest as they are and gives length 0
+  STIEFELX_HD void operator()(double& length, double& v, double& largest, double const& squared,
+                              double const& power1, double const& power2,
+                              double const& finite) const {
+    length = 0;
+    if (finite == 0) return;
+    v = beta2 * v + (1 - beta2) * squared;
+    if (v > largest) largest = v;
+    length = -learning_rate / ((1 - power1) * (std::sqrt(largest / (1 - power2)) + epsilon));
+  }
+};
+
+/// The factors that correct moments which start at zero.
+/// \ingroup optim
+struct adam_corrections_element {
+  double learning_rate;  ///< \f$ \eta \f$
+
+  /// \param[out] length  \f$ -\eta / (1 - \beta_1^t) \f$
+  /// \param[out] second  \f$ 1 / (1 - \beta_2^t) \f$
+  /// \param[in]  power1  beta1^t after this step
+  /// \param[in]  power2  beta2^t after this step
+  /// \param[in]  finite  0 gives zeros
+  STIEFELX_HD void operator()(double& length, double& second, double const& power1,
+                              double const& power2, double const& finite) const {
+    length = finite == 0 ? 0 : -learning_rate / (1 - power1);
+    second = finite == 0 ? 0 : 1 / (1 - power2);
+  }
+};
+
+/// One entry of the first moment of riemannian_adam, and of the direction along it.
+/// \ingroup optim
+struct adam_direction_element {
+  double beta1;  ///< decay of the first moment
+
+  /// \param[in,out] moment     the gradient; becomes the new first moment
+  /// \param[out]    direction  length times the new first moment
+  /// \param[in]     first      the first moment so far
+  /// \param[in]     length     the factor
+  template <class S>
+  STIEFELX_HD void operator()(S& moment, S& direction, S const& first, double const& length) const {
+    using Real = real_of_t<S>;
+    S const next = static_cast<Real>(beta1) * first + static_cast<Real>(1 - beta1) * moment;
+    moment = next;
+    direction = static_cast<Real>(length) * next;
   }
 };
 

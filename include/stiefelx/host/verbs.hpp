@@ -26,6 +26,10 @@ concept EigenOutput = EigenMatrix<Y> && detail::is_writable<Y>;
 
 namespace detail {
 
+// Whether equal first entries and distances of columns make two matrices of one shape the same.
+template <class A, class B>
+inline constexpr bool are_alike = SameScalar<A, B> && is_plain<A> && is_plain<B>;
+
 template <class R, Coefficient C>
 R coefficient(C const& c) {
   if constexpr (std::is_arithmetic_v<C>)
@@ -42,6 +46,10 @@ R coefficient(C const& c) {
 /// \param[out] b  of a's shape
 template <EigenMatrix A, EigenOutput B>
 void copy(context&, A const& a, B&& b) {
+  if constexpr (detail::are_alike<A, B>) {
+    // Functions that may work in place copy first: then there is nothing to write.
+    if (a.data() == b.data() && a.outerStride() == b.outerStride()) return;
+  }
   if constexpr (SameScalar<A, B>)
     b = a;
   else

@@ -31,8 +31,8 @@ constexpr std::ptrdiff_t gram_workspace(std::ptrdiff_t n, std::ptrdiff_t p);
 ///
 /// A column that holds NaN or infinity reaches only the entries of its own row and column of g.
 ///
-/// Columns are first copied, four at a time, into contiguous memory, so a stride that is a power of
-/// two costs no cache conflicts.
+/// Columns are copied, four at a time, into contiguous memory when they are first multiplied, so a
+/// stride that is a power of two costs no cache conflicts.
 ///
 /// \tparam T  float or double
 /// \param[in]  n, p       rows and columns of y, any numbers from zero on
@@ -80,9 +80,11 @@ void copy_panel(std::ptrdiff_t rows, std::ptrdiff_t cols, T const* y, std::ptrdi
   }
 }
 
-// sums(:, c) = a^T b(:, c) for the four columns of panel a and Cols columns of panel b.
-template <std::ptrdiff_t Cols, class T>
-void multiply_panels(std::ptrdiff_t chunks, T const* a, T const* b, T* sums) {
+// sums(:, c) = a^T b(:, c) for the four columns of panel a and Cols columns of panel b. With Copies, b
+// is copied beside the multiplications from columns of y.
+template <bool Copies, std::ptrdiff_t Cols, class T>
+void multiply_panels(std::ptrdiff_t chunks, T const* a, T* b, T const* y, std::ptrdiff_t stride,
+                     T* sums) {
   constexpr std::ptrdiff_t w = native_width<T>;
   constexpr std::ptrdiff_t m = gram_panel;
   pack<T> acc[std::size_t{m * Cols}];
@@ -94,7 +96,13 @@ void multiply_panels(std::ptrdiff_t chunks, T const* a, T const* b, T* sums) {
       keep_in_register(left[i]);
     });
     unroll<Cols>([&](auto c) __attribute__((always_inline)) {
-      pack<T> right = pack<T>::load_aligned(b + c * w);
+      pack<T> right;
+      if constexpr (Copies) {
+        right = pack<T>::load(y + c * stride + k * w);
+        right.store_aligned(b + c * w);
+      } else {
+        right = pack<T>::load_aligned(b + c * w);
+      }
       keep_in_register(right);
       unroll<m>([&](auto i) __attribute__((always_inline)) {
         acc[c * m + i] = multiply_add(left[i], right, acc[c * m + i]);
@@ -104,6 +112,15 @@ void multiply_panels(std::ptrdiff_t chunks, T const* a, T const* b, T* sums) {
   unroll<m * Cols / w>([&](auto s) __attribute__((always_inline)) {
     sum_each(acc + s * w).store_aligned(sums + s * w);
   });
+}
+
+// The same for all four columns of panel b.
+template <bool Copies, class T>
+void multiply_panel(std::ptrdiff_t chunks, T const* a, T* b, T const* y, std::ptrdiff_t stride,
+                    T* sums) {
+  for (std::ptrdiff_t c = 0; c < gram_panel; c += gram_tile_cols)
+    multiply_panels<Copies, gram_tile_cols>(chunks, a, b + c * native_width<T>, y + c * stride,
+                                            stride, sums + c * gram_panel);
 }
 
 // Adds a 4 x 4 tile of sums, with i and j its first row and column, to the upper triangle of g.
@@ -157,14 +174,18 @@ void gram(std::ptrdiff_t n, std::ptrdiff_t p, T const* y, std::ptrdiff_t stride,
     auto const panel = [&](std::ptrdiff_t j) { return panels + j * chunks * w; };
     for (std::ptrdiff_t group = 0; group < p; group += detail::gram_group * m)
       for (std::ptrdiff_t j = group; j < p; j += m) {
-        if (group == 0)
-          detail::copy_panel(rows, std::min(m, p - j), y + j * stride + row, stride, panel(j));
+        T const* const columns = y + j * stride + row;
+        // The first panel meets itself first, and short ones are filled up with zeros.
+        bool const copies = group == 0 && j > 0 && j + m <= p && rows % w == 0;
+        if (group == 0 && !copies)
+          detail::copy_panel(rows, std::min(m, p - j), columns, stride, panel(j));
         std::ptrdiff_t const end = std::min(group + detail::gram_group * m, j + 1);
         for (std::ptrdiff_t i = group; i < end; i += m) {
           alignas(register_bytes) T sums[m * m];
-          for (std::ptrdiff_t c = 0; c < m; c += detail::gram_tile_cols)
-            detail::multiply_panels<detail::gram_tile_cols>(chunks, panel(i), panel(j) + c * w,
-                                                            sums + c * m);
+          if (copies && i == 0)
+            detail::multiply_panel<true>(chunks, panel(i), panel(j), columns, stride, sums);
+          else
+            detail::multiply_panel<false>(chunks, panel(i), panel(j), columns, stride, sums);
           detail::add_tile(p, i, j, sums, g, g_stride);
         }
       }
