@@ -39,16 +39,23 @@ inline constexpr index_t lane_tile = 4;
 // all tiles pass over it.
 inline constexpr index_t lane_block_entries = 512;
 
-// c = a^H b + (adds ? c : 0) for I columns of a, J of b and some rows.
-template <index_t I, index_t J, class S>
-STIEFELX_HD void adjoint_tile(index_t rows, S const* a, index_t a_stride, S const* b,
-                              index_t b_stride, bool adds, S* c, index_t c_stride) {
-  S acc[std::size_t{I * J}];
+// Which sums of a tile are formed: all, or those on and above its diagonal.
+enum class tile_part { whole, upper };
+
+// f(i, j) for the entries of such a tile, column by column, as constants of the type.
+template <tile_part Part, index_t I, index_t J, class F>
+[[gnu::always_inline]] STIEFELX_HD inline void for_each_in_tile(F const& f) {
   unroll<J>([&](auto j) __attribute__((always_inline)) {
-    unroll<I>([&](auto i) __attribute__((always_inline)) {
-      acc[j * I + i] = adds ? c[j * c_stride + i] : constant<S>(0);
-    });
+    constexpr index_t count = Part == tile_part::whole || j + 1 > I ? I : j + 1;
+    unroll<count>([&](auto i) __attribute__((always_inline)) { f(i, j); });
   });
+}
+
+// acc = acc + a^H b, or acc - a^H b, for I columns of a, J of b and some rows.
+template <tile_part Part, bool Subtract, index_t I, index_t J, class S>
+[[gnu::always_inline]] STIEFELX_HD inline void add_adjoint_product(index_t rows, S const* a,
+                                                                   index_t a_stride, S const* b,
+                                                                   index_t b_stride, S* acc) {
   for (index_t r = 0; r < rows; ++r) {
     S left[std::size_t{I}];
     unroll<I>([&](auto i) __attribute__((always_inline)) {
@@ -56,16 +63,28 @@ STIEFELX_HD void adjoint_tile(index_t rows, S const* a, index_t a_stride, S cons
       keep_in_register(left[i]);
     });
     unroll<J>([&](auto j) __attribute__((always_inline)) {
+      constexpr index_t count = Part == tile_part::whole || j + 1 > I ? I : j + 1;
       S right = b[j * b_stride + r];
       keep_in_register(right);
-      unroll<I>([&](auto i) __attribute__((always_inline)) {
-        acc[j * I + i] = multiply_add(left[i], right, acc[j * I + i]);
+      unroll<count>([&](auto i) __attribute__((always_inline)) {
+        S& sum = acc[j * I + i];
+        sum = Subtract ? subtract_product(left[i], right, sum) : multiply_add(left[i], right, sum);
       });
     });
   }
-  unroll<J>([&](auto j) __attribute__((always_inline)) {
-    unroll<I>([&](auto i) __attribute__((always_inline)) { c[j * c_stride + i] = acc[j * I + i]; });
+}
+
+// c = a^H b + (adds ? c : 0) for I columns of a, J of b and some rows.
+template <tile_part Part, index_t I, index_t J, class S>
+STIEFELX_HD void adjoint_tile(index_t rows, S const* a, index_t a_stride, S const* b,
+                              index_t b_stride, bool adds, S* c, index_t c_stride) {
+  S acc[std::size_t{I * J}];
+  for_each_in_tile<Part, I, J>([&](auto i, auto j) __attribute__((always_inline)) {
+    acc[j * I + i] = adds ? c[j * c_stride + i] : constant<S>(0);
   });
+  add_adjoint_product<Part, false, I, J>(rows, a, a_stride, b, b_stride, acc);
+  for_each_in_tile<Part, I, J>(
+      [&](auto i, auto j) __attribute__((always_inline)) { c[j * c_stride + i] = acc[j * I + i]; });
 }
 
 // Calls f with the constants I and J for a tile of that size, both at most lane_tile.
@@ -82,9 +101,9 @@ STIEFELX_HD void with_tile_size(index_t i, index_t j, F const& f) {
 
 }  // namespace detail
 
-/// \brief c = a^H b, or its upper triangle in tiles of 4 x 4.
+/// \brief c = a^H b, or its upper triangle.
 /// \ingroup team
-/// \tparam Upper  whether entries below the tiles on the diagonal are left out
+/// \tparam Upper  whether entries below the diagonal are left out
 /// \param[in]  team      its lanes share the tiles
 /// \param[in]  n, p      rows and columns of a and of b
 /// \param[in]  a         n x p
@@ -107,43 +126,111 @@ STIEFELX_HD void adjoint_product(T const& team, N n, P p, S const* a, index_t a_
       for (index_t i = 0; i < (Upper ? j + 1 : index_t{p}); i += m, ++tile) {
         if (tile % team.size() != team.rank()) continue;
         detail::with_tile_size(p - i, p - j, [&](auto tall, auto wide) {
-          detail::adjoint_tile<tall, wide>(rows, a + i * a_stride + row, a_stride,
-                                           b + j * b_stride + row, b_stride, row > 0, c + j * p + i,
-                                           p);
+          S const* const left = a + i * a_stride + row;
+          S const* const right = b + j * b_stride + row;
+          S* const sums = c + j * p + i;
+          using detail::tile_part;
+          if (Upper && i == j)
+            detail::adjoint_tile<tile_part::upper, wide, wide>(rows, left, a_stride, right,
+                                                               b_stride, row > 0, sums, p);
+          else
+            detail::adjoint_tile<tile_part::whole, tall, wide>(rows, left, a_stride, right,
+                                                               b_stride, row > 0, sums, p);
         });
       }
   }
 }
+
+namespace detail {
+
+// The factor of J columns on the diagonal behind `before` finished rows of r, in place, as
+// factor_upper() leaves it.
+template <index_t J, class S>
+STIEFELX_HD void factor_corner(index_t before, S* r, index_t stride) {
+  using Real = real_of_t<S>;
+  using Limits = std::numeric_limits<lane_real_t<S>>;
+  Real const smallest = constant<Real>(Limits::min()), least = constant<Real>(Limits::epsilon());
+  S acc[std::size_t{J * J}];
+  S* const columns = r + before * stride;
+  S* const corner = columns + before;
+  for_each_in_tile<tile_part::upper, J, J>([&](auto i, auto j) __attribute__((always_inline)) {
+    acc[j * J + i] = corner[j * stride + i];
+  });
+  add_adjoint_product<tile_part::upper, true, J, J>(before, columns, stride, columns, stride, acc);
+  unroll<J>([&](auto i) __attribute__((always_inline)) {
+    // Right-looking: the next pivot waits for one product, not for a sum over all earlier rows.
+    Real const given = real_part(acc[i * J + i]);
+    Real const inverse = reciprocal_sqrt(select(given <= smallest, least, given));
+    corner[i * stride + i] = S(inverse);
+    unroll<J - 1 - i>([&](auto after) __attribute__((always_inline)) {
+      constexpr index_t j = i + 1 + after;
+      acc[j * J + i] = acc[j * J + i] * S(inverse);
+      corner[j * stride + i] = acc[j * J + i];
+      unroll<1 + after>([&](auto between) __attribute__((always_inline)) {
+        constexpr index_t k = i + 1 + between;
+        acc[j * J + k] =
+            subtract_product(conjugate(acc[k * J + i]), acc[j * J + i], acc[j * J + k]);
+      });
+    });
+  });
+}
+
+// Rows before, ..., before + lane_tile - 1 of J columns of r, right of the corner of these rows.
+template <index_t J, class S>
+STIEFELX_HD void factor_tile(index_t before, S const* corner_columns, S* columns, index_t stride) {
+  constexpr index_t m = lane_tile;
+  S acc[std::size_t{J * m}];
+  S const* const corner = corner_columns + before;
+  S* const tile = columns + before;
+  for_each_in_tile<tile_part::whole, m, J>([&](auto i, auto j) __attribute__((always_inline)) {
+    acc[j * m + i] = tile[j * stride + i];
+  });
+  add_adjoint_product<tile_part::whole, true, m, J>(before, corner_columns, stride, columns, stride,
+                                                    acc);
+  unroll<m>([&](auto i) __attribute__((always_inline)) {
+    S const inverse = corner[i * stride + i];
+    unroll<J>([&](auto j) __attribute__((always_inline)) {
+      acc[j * m + i] = acc[j * m + i] * inverse;
+      tile[j * stride + i] = acc[j * m + i];
+    });
+    unroll<m - 1 - i>([&](auto after) __attribute__((always_inline)) {
+      constexpr index_t k = i + 1 + after;
+      S const factor = conjugate(corner[k * stride + i]);
+      unroll<J>([&](auto j) __attribute__((always_inline)) {
+        acc[j * m + k] = subtract_product(factor, acc[j * m + i], acc[j * m + k]);
+      });
+    });
+  });
+}
+
+}  // namespace detail
 
 /// \brief g = r, the upper triangular factor of g = r^H r, with 1 / r(i, i) on the diagonal.
 /// \ingroup team
 ///
 /// A pivot that is not positive becomes the machine epsilon, so that the factor can be formed to its
 /// end: Gram matrices of retractions have pivots of at least one. A NaN stays in its own lane.
-/// \param[in]     team  its lanes share the columns
+/// \param[in]     team  its lanes share the tiles of a row of tiles
 /// \param[in]     p     order
-/// \param[in,out] g     p x p; below the diagonal nothing is read
+/// \param[in,out] g     p x p; below the diagonal nothing is read or written
 /// \par Cost
 /// p^3 / 3 flops
 template <Team T, class P, class S>
 STIEFELX_HD void factor_upper(T const& team, P p, S* g) {
-  using Real = real_of_t<S>;
-  using Limits = std::numeric_limits<lane_real_t<S>>;
-  Real const smallest = constant<Real>(Limits::min()), least = constant<Real>(Limits::epsilon());
-  index_t const step = opaque(p);
-  for (index_t i = 0; i < p; ++i) {
-    // Right-looking: the next pivot waits for one product, not for a sum over all earlier rows.
-    Real const given = real_part(g[i * step + i]);
-    Real const inverse = reciprocal_sqrt(select(given <= smallest, least, given));
-    team.barrier();
-    for (index_t j = i + 1 + team.rank(); j < p; j += team.size())
-      g[j * step + i] = g[j * step + i] * S(inverse);
-    if (team.rank() == 0) g[i * step + i] = S(inverse);
-    team.barrier();
-    for (index_t j = i + 1 + team.rank(); j < p; j += team.size()) {
-      S const factor = g[j * step + i];
-      for (index_t k = i + 1; k <= j; ++k)
-        g[j * step + k] = subtract_product(conjugate(g[k * step + i]), factor, g[j * step + k]);
+  constexpr index_t m = detail::lane_tile;
+  if (p < 1) return;
+  if (team.rank() == 0)
+    detail::with_tile_size(1, p,
+                           [&](auto, auto wide) { detail::factor_corner<wide>(0, g, index_t{p}); });
+  team.barrier();
+  for (index_t i = 0; i + m < p; i += m) {
+    for (index_t j = i + m * (1 + team.rank()); j < p; j += m * team.size()) {
+      detail::with_tile_size(1, p - j, [&](auto, auto wide) {
+        detail::factor_tile<wide>(i, g + i * p, g + j * p, index_t{p});
+        // The next corner waits for this tile only: its pivots, one after the other, run while the
+        // tiles beside this one are formed.
+        if (j == i + m) detail::factor_corner<wide>(j, g, index_t{p});
+      });
     }
     team.barrier();
   }
@@ -239,11 +326,13 @@ STIEFELX_HD void multiply_tile(index_t depth, S const* a, index_t a_stride, S co
 template <Team T, class N, class P, class S>
 STIEFELX_HD void solve_right_upper(T const& team, N n, P p, S const* r, S* y, index_t stride) {
   constexpr index_t m = detail::lane_tile;
-  for (index_t row = m * team.rank(); row < n; row += m * team.size())
-    for (index_t j = 0; j < p; j += m)
+  for (index_t row = m * team.rank(); row < n; row += m * team.size()) {
+    for (index_t j = 0; j < p; j += m) {
       detail::with_tile_size(n - row, p - j, [&](auto tall, auto wide) {
         detail::solve_lane_tile<tall, wide>(j, r + j * p, p, y + row, stride);
       });
+    }
+  }
 }
 
 /// \brief c = a b or c = c - a b.
@@ -263,11 +352,12 @@ STIEFELX_HD void multiply_right(T const& team, N n, P p, S const* a, index_t a_s
                                 S* c, index_t c_stride) {
   constexpr index_t m = detail::lane_tile;
   for (index_t row = m * team.rank(); row < n; row += m * team.size())
-    for (index_t j = 0; j < p; j += m)
+    for (index_t j = 0; j < p; j += m) {
       detail::with_tile_size(n - row, p - j, [&](auto tall, auto wide) {
         detail::multiply_tile<Subtract, tall, wide>(p, a + row, a_stride, b + j * p, p,
                                                     c + j * c_stride + row, c_stride);
       });
+    }
 }
 
 /// \brief Copies the upper triangle onto the lower one, conjugated.
