@@ -147,7 +147,7 @@ void for_each_solver(F const& f) {
 
 }  // namespace
 
-BOOST_AUTO_TEST_SUITE(minimize_)
+BOOST_AUTO_TEST_SUITE(minimize_contract)
 
 BOOST_AUTO_TEST_CASE(criteria_compose_by_their_truth_table) {
   iteration const at{};
