@@ -63,7 +63,7 @@ inline method matched(method m, method const& other, std::vector<index_t> const&
 }
 
 /// \brief Every method of the comparison, in the order of the table.
-/// \returns the nine of the comparison, then the controls that run only when they are named
+/// \returns the ten of the comparison, then the controls that run only when they are named
 inline std::vector<method> all_methods() {
   using form = adapter_plan::form;
   using stiefelx::mixing;
@@ -75,10 +75,13 @@ inline std::vector<method> all_methods() {
   method top2 = mixture("moe-8-top2", 8, mixing::none);
   top2.plan.routing = {.top_k = 2, .renormalize = true};
   top2.plan.balance = 1e-2;
+  method apart = mixture("moe-4-orthogonal-optimizer", 4, mixing::none);
+  apart.plan.kept_apart = true;
   method full{"full", {}, true};
   std::vector<method> all{{"frozen", {}},
                           matched({"lora", {.kind = form::lora}}, omoe4, sizes),
                           mixture("moe-4", 4, mixing::none),
+                          apart,
                           top2,
                           mixture("omoe-2", 2, mixing::orthogonal),
                           omoe4,

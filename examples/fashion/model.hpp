@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <optional>
@@ -25,6 +26,7 @@ struct adapter_plan {
   mixing mix = mixing::none;
   double balance = 0;         // coefficient of the balance loss
   bool uniform_gate = false;  // a router that stays at zero
+  bool kept_apart = false;    // experts trained by the orthogonal optimizer
 };
 
 /// What is added to a frozen layer's output: a LoRA, a mixture of them, or factors on manifolds.
@@ -61,6 +63,17 @@ class adapter {
       parameters_.emplace_back(ctx, layer + ".middle", matrix::Zero(all, all), 2e-2);
     }
     if (plan.kind != form::mixture) return;
+    if (plan.kept_apart) {
+      // The mean inputs of a batch, for d_in inputs their strongest directions. Half of what an
+      // expert saw is forgotten after seven steps.
+      orthogonal_experts_options options{.projectors = {.policy = projector_policy::low_rank,
+                                                        .decay = 0.9,
+                                                        .rank = std::min<index_t>(16, d_in - 1)},
+                                         .removes = removal::from_update};
+      parameters_[0].keep_experts_apart(ctx, {plan.experts}, options);
+      options.projectors.policy = projector_policy::joint;  // r x r
+      parameters_[1].keep_experts_apart(ctx, {plan.experts, expert_layout::stacked}, options);
+    }
     matrix router(d_in, plan.experts);
     fill_normal(ctx, random, plan.uniform_gate ? 0 : 0.02, router);
     parameters_.emplace_back(ctx, layer + ".router", router, plan.uniform_gate ? 0 : rate / 10);
@@ -106,6 +119,11 @@ class adapter {
       multiply_add(ctx, scaling_, x, dh.adjoint(), p[0].gradient);
       multiply_add(ctx, scaling_, p[0].value, dh, dx);
       return 0;
+    }
+    if (plan_.kept_apart) {
+      matrix const shares = expert_assignment(ctx, routes_->ids, routes_->weights, plan_.experts);
+      p[0].observe(ctx, x, shares);
+      p[1].observe(ctx, saved_->h, shares);
     }
     auto dweights = clone(ctx, routes_->weights);
     auto dscores = clone(ctx, routes_->probabilities);

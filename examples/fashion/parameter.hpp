@@ -11,7 +11,8 @@ namespace example {
 
 /// \brief A trained matrix with its gradient, its optimizer and its own peak learning rate.
 ///
-/// The optimizer is AdamW, or Riemannian Adam once the matrix has been moved to a Stiefel manifold.
+/// The optimizer is AdamW, Riemannian Adam once the matrix has been moved to a Stiefel manifold, or
+/// AdamW inside the orthogonal optimizer of experts.
 template <class S>
 struct parameter {
   using matrix = Eigen::Matrix<S, -1, -1>;
@@ -19,6 +20,9 @@ struct parameter {
   using adamw = decltype(stiefelx::adamw(std::declval<context&>(), std::declval<matrix const&>()));
   using on_stiefel = decltype(stiefelx::riemannian_adam(
       std::declval<context&>(), stiefelx::stiefel{1, 1}, std::declval<matrix const&>()));
+  using of_experts = decltype(stiefelx::orthogonal_experts(
+      std::declval<context&>(), std::declval<adamw>(), std::declval<matrix const&>(),
+      stiefelx::expert_bank{1}));
 
   /// A parameter with AdamW.
   parameter(context& ctx, std::string given, matrix start, double peak_rate, double decay = 0)
@@ -31,6 +35,18 @@ struct parameter {
   /// Keeps the matrix, whose columns are orthonormal, on its Stiefel manifold from now on.
   void move_to_stiefel(context& ctx) {
     optimizer = on_stiefel(ctx, stiefelx::stiefel{value.rows(), value.cols()}, value);
+  }
+
+  /// Keeps each expert's steps out of what the other experts' inputs span from now on.
+  void keep_experts_apart(context& ctx, stiefelx::expert_bank bank,
+                          stiefelx::orthogonal_experts_options options) {
+    optimizer = of_experts(ctx, std::move(std::get<adamw>(optimizer)), value, bank, options);
+  }
+
+  /// Tells the orthogonal optimizer, if it is the one, the tokens and their shares of the experts.
+  template <class Tokens>
+  void observe(context& ctx, Tokens const& tokens, matrix const& shares) {
+    if (auto* o = std::get_if<of_experts>(&optimizer)) o->observe(ctx, tokens, shares);
   }
 
   /// Moves the matrix one step at `schedule` times its peak rate.
@@ -54,11 +70,11 @@ struct parameter {
         optimizer);
   }
 
-  std::string name;                           ///< for checkpoints
-  matrix value;                               ///< the parameter
-  matrix gradient;                            ///< of value's shape
-  double rate;                                ///< peak learning rate
-  std::variant<adamw, on_stiefel> optimizer;  ///< state
+  std::string name;                                       ///< for checkpoints
+  matrix value;                                           ///< the parameter
+  matrix gradient;                                        ///< of value's shape
+  double rate;                                            ///< peak learning rate
+  std::variant<adamw, on_stiefel, of_experts> optimizer;  ///< state
 };
 
 }  // namespace example

@@ -107,7 +107,7 @@ inline void print_table(std::ostream& out, study_results const& results) {
     return percent(e.mean) + (e.error ? " +- " + percent(*e.error) : "");
   };
   auto const row = [&](std::string name, std::vector<std::string> const& cells) {
-    name.resize(std::max<std::size_t>(name.size(), 19), ' ');
+    name.resize(std::max<std::size_t>(name.size(), 27), ' ');
     out << name;
     std::size_t constexpr widths[] = {8, 15, 16, 16, 8, 8, 8, 7};
     for (std::size_t i = 0; i < cells.size(); ++i) out << padded(cells[i], widths[i]);
