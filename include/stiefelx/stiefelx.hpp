@@ -114,6 +114,7 @@
 #include <stiefelx/optim/sparse_columns.hpp>
 #include <stiefelx/optim/spel.hpp>
 #include <stiefelx/optim/state.hpp>
+#include <stiefelx/optim/state_stream.hpp>
 #include <stiefelx/optim/stella.hpp>
 #include <stiefelx/optim/stopping.hpp>
 #include <stiefelx/optim/strong_wolfe.hpp>

@@ -41,7 +41,7 @@ class hager_zhang_bracket;
 /// \see \cite hager2005, \cite hager2006
 struct hager_zhang {
   double decrease = 0.1;    ///< \f$ \delta \f$, in (0, 1/2)
-  double curvature = 0.9;   ///< \f$ \sigma \f$, in [\delta, 1)
+  double curvature = 0.9;   ///< \f$ \sigma \f$, in \f$ [\delta, 1) \f$
   double epsilon = 1e-6;    ///< rise that the approximate conditions allow, relative
   double bisection = 0.5;   ///< \f$ \theta \f$: part of the bracket, in (0, 1)
   double shrinkage = 0.66;  ///< \f$ \gamma \f$: part that two secant steps may leave, in (0, 1)

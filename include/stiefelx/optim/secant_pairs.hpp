@@ -164,8 +164,8 @@ class secant_pairs {
 /// The pairs live where the context's scratch lives.
 /// \ingroup optim
 template <class Ctx, Matrix X>
-secant_pairs(Ctx& ctx, X const&, index_t)
-    -> secant_pairs<decltype(scratch<scalar_t<X>>(ctx, index_t(), index_t())),
-                    decltype(scratch<double>(ctx, index_t(), index_t()))>;
+secant_pairs(Ctx&, X const&, index_t)
+    -> secant_pairs<decltype(scratch<scalar_t<X>>(std::declval<Ctx&>(), index_t(), index_t())),
+                    decltype(scratch<double>(std::declval<Ctx&>(), index_t(), index_t()))>;
 
 }  // namespace stiefelx
