@@ -12,8 +12,9 @@ peers, and prints times, rates and ratios. docs/benchmarks.md says what they mea
   --filter REGEX  only rows whose case/shape/scalar/threads has a match of REGEX, like
                   'retract_qr/n=4096,p=64/float/1'; alike for the library and every peer
   --json FILE     also writes all rows to FILE, one JSON object a line
-  --peers         also measures eigen, lapack, torch, torch-eager and geoopt; one that is absent is
-                  named with the reason. bash bench/peers/install.sh installs the Python ones
+  --peers         also measures eigen, lapack, torch, torch-eager, geoopt and pymanopt; one that is
+                  absent is named with the reason. bash bench/peers/install.sh installs the Python
+                  ones
   --help          this text
 
 STIEFELX_BUILD_DIR      build folder, default build/bench in the repository
@@ -100,6 +101,9 @@ trap 'exit 130' INT TERM
 : >"$work/limits"
 : >"$work/listed"
 : >"$work/measured"
+# Contestants of several languages solve the same problems and show their results to one judge.
+export STIEFELX_BENCH_DATA=$work/data
+export STIEFELX_BENCH_JUDGE=$build/bench/bench_judge_leading_eigenspace
 
 # The last cores: a system's own work tends to run on the first.
 pin=()
@@ -164,10 +168,15 @@ if [ $peers = yes ]; then
     fi
   done
   folder=${STIEFELX_PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/stiefelx/peers}
-  for name in torch torch-eager geoopt; do
+  for name in torch torch-eager geoopt pymanopt-cg pymanopt-tr pymanopt-cg-grassmann \
+    pymanopt-tr-grassmann geoopt-rsgd geoopt-radam; do
+    script=("$root/bench/peers/with_${name/-/_}.py")
+    case $name in
+      pymanopt-*) script=("$root/bench/peers/with_pymanopt.py" --impl $name) ;;
+      geoopt-*) script=("$root/bench/peers/with_geoopt_minimize.py" --impl $name) ;;
+    esac
     if [ -x "$folder/bin/python" ]; then
-      measure_peer $name "$folder/bin/python" "$root/bench/peers/with_${name/-/_}.py" \
-        --cases "$work/listed"
+      measure_peer $name "$folder/bin/python" "${script[@]}" --cases "$work/listed"
     else
       echo "skipped $name, because there is no Python environment in $folder;" \
         "bash bench/peers/install.sh makes it" >>"$work/absent"

@@ -9,6 +9,7 @@
 #include <iostream>
 #include <map>
 #include <regex>
+#include <set>
 #include <string_view>
 #include <utility>
 
@@ -150,11 +151,13 @@ int suite::run() {
 
   int status = 0;
   std::map<std::string, row> rows;
+  std::set<std::string> listed;
   for (entry const& e : entries_) {
     row const r{e.what, e.cost, threads_, version_};
     if (!std::regex_search(r.name(), filter)) continue;
     if (list_) {
-      r.print(nullptr);
+      // Several implementations of one combination make one row of the list.
+      if (listed.insert(r.name()).second) r.print(nullptr);
       continue;
     }
     timed_call const timed = e.make();
