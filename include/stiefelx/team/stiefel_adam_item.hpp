@@ -23,16 +23,16 @@ template <Team T, class N, class P, class S>
 STIEFELX_HD real_of_t<S> lane_squared_norm(T const& team, N n, P p, S const* a, index_t stride) {
   constexpr index_t ways = 4;
   S sum[std::size_t{ways}] = {constant<S>(0), constant<S>(0), constant<S>(0), constant<S>(0)};
-  index_t const step = team.size();
+  index_t const step = team.size(), rows = opaque(n);
   for (index_t j = 0; j < p; ++j) {
     S const* const column = a + j * stride;
     index_t i = team.rank();
-    for (; i + (ways - 1) * step < n; i += ways * step)
+    for (; i + (ways - 1) * step < rows; i += ways * step)
       unroll<ways>([&](auto k) __attribute__((always_inline)) {
         S const entry = column[i + k * step];
         sum[k] = multiply_add(conjugate(entry), entry, sum[k]);
       });
-    for (; i < n; i += step) sum[0] = multiply_add(conjugate(column[i]), column[i], sum[0]);
+    for (; i < rows; i += step) sum[0] = multiply_add(conjugate(column[i]), column[i], sum[0]);
   }
   return team.sum(real_part((sum[0] + sum[1]) + (sum[2] + sum[3])));
 }
