@@ -120,14 +120,16 @@ constexpr char blas_form(int order, bool conjugate) {
 template <class S>
 bool is_tall_product(index_t rows, index_t depth, index_t cols) {
   return rows >= 2 * simd::native_width<S> && cols >= 4 &&
-         (depth >= 16 || (depth >= 8 && cols <= 32)) && depth <= 512 &&
+         (depth >= 16 || (depth >= 8 && cols <= 32)) && depth <= (cols <= 32 ? 4096 : 512) &&
          depth * cols * index_t{sizeof(S)} <= (index_t{1} << 19);
 }
 
 // Whether a^T b is for tall_adjoint_product(): measured crossovers.
 template <class S>
 bool is_tall_adjoint_product(index_t rows, index_t depth, index_t cols) {
-  return depth >= 16 * simd::native_width<S> && std::max(rows, cols) <= 512 &&
+  bool const is_small = rows * cols * index_t{sizeof(S)} <= (index_t{1} << 17);
+  return depth >= 16 * simd::native_width<S> &&
+         (std::max(rows, cols) <= 512 || (is_small && std::max(rows, cols) <= 4096)) &&
          (std::min(rows, cols) >= 4 || rows * cols * depth > small_product);
 }
 

@@ -198,7 +198,11 @@ void raise(context&, Status&& status, Bits const& bits) {
 /// \param[out] data  as many entries as a has
 template <EigenMatrix A>
 void download(context&, A const& a, scalar_t<A>* data) {
-  Eigen::Map<dynamic_matrix<scalar_t<A>>>(data, a.rows(), a.cols()) = a;
+  // Entry by entry: vector code for the caller's arrays, which are often of a known small size, would
+  // make compilers warn of its unused branches.
+  Eigen::Ref<dynamic_matrix<scalar_t<A>> const, 0, Eigen::Stride<-1, -1>> const view(a);
+  for (index_t j = 0; j < view.cols(); ++j)
+    for (index_t i = 0; i < view.rows(); ++i) *data++ = view(i, j);
 }
 
 /// Fills b with entries of the caller's memory, column by column.
@@ -207,7 +211,8 @@ void download(context&, A const& a, scalar_t<A>* data) {
 /// \param[out] b     any shape
 template <EigenOutput B>
 void upload(context&, scalar_t<B> const* data, B&& b) {
-  b = Eigen::Map<dynamic_matrix<scalar_t<B>> const>(data, b.rows(), b.cols());
+  for (index_t j = 0; j < b.cols(); ++j)
+    for (index_t i = 0; i < b.rows(); ++i) b(i, j) = *data++;
 }
 
 /// Reads a 1 x 1 matrix. Work on the host is done when its call returns, so nothing waits.
