@@ -102,17 +102,13 @@ struct leading {
     matrix product;
   };
 
-  template <class X, class Y>
-  void apply(X const& x, Y&& y) const {
-    y.noalias() = a.selfadjointView<Eigen::Lower>() * x;
-  }
   template <class Ctx, class X>
   cache make_cache(Ctx&, X const& x) const {
     return {matrix(x.rows(), x.cols())};
   }
   template <class Ctx, class X>
-  double cost(Ctx&, X const& x, cache& known) const {
-    apply(x, known.product);
+  double cost(Ctx& ctx, X const& x, cache& known) const {
+    multiply(ctx, a, x, known.product);
     return -0.5 * x.cwiseProduct(known.product).sum();
   }
   template <class Ctx, class X, class G>
@@ -120,8 +116,8 @@ struct leading {
     g = -known.product;
   }
   template <class Ctx, class X, class V, class H>
-  void hessian(Ctx&, X const&, cache&, V const& v, H&& h) const {
-    apply(v, h);
+  void hessian(Ctx& ctx, X const&, cache&, V const& v, H&& h) const {
+    multiply(ctx, a, v, h);
     h = -h;
   }
 };
