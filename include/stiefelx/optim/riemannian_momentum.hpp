@@ -74,15 +74,13 @@ class riemannian_momentum {
     auto velocity = clone(ctx, g);
     gradient_or_project(ctx, manifold_, x, velocity, velocity);
     auto direction = clone(ctx, velocity_);
+    project(ctx, manifold_, x, direction, direction);
+    axpy(ctx, options_.momentum, direction, velocity);
     if (options_.nesterov) {
-      auto const gradient = clone(ctx, velocity);
-      project(ctx, manifold_, x, direction, direction);
-      axpy(ctx, options_.momentum, direction, velocity);
-      copy(ctx, gradient, direction);
-      axpy(ctx, options_.momentum, velocity, direction);
+      // r + beta u with r = u - beta T(u).
+      scale(ctx, -options_.momentum, direction);
+      axpy(ctx, 1 + options_.momentum, velocity, direction);
     } else {
-      project(ctx, manifold_, x, direction, direction);
-      axpy(ctx, options_.momentum, direction, velocity);
       copy(ctx, velocity, direction);
     }
     add_tangent_decay(ctx, manifold_, options_.weight_decay, x, direction);
