@@ -14,6 +14,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <optim/step_laws.hpp>
 #include <stiefelx/manifold/euclidean.hpp>
 #include <stiefelx/manifold/stiefel.hpp>
 #include <stiefelx/manifold/stiefel_exponential.hpp>
@@ -328,50 +329,19 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(a_saved_state_goes_on_with_the_same_bits, Case, do
 }
 
 BOOST_AUTO_TEST_CASE(row_major_strided_and_fixed_points_are_taken) {
-  using row_major = Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  stiefelx::host::context ctx;
-  stiefel const m{5, 3};
-  matrix_x<double> x = orthonormal_frame<double>(5, 3, 1);
-  row_major by_rows = x;
-  matrix_x<double> all = matrix_x<double>::Constant(12, 3, -77);
-  Eigen::Map<matrix_x<double>, Eigen::Unaligned, Eigen::Stride<12, 2>> strided(all.data(), 5, 3);
-  strided = x;
-  Eigen::Matrix<double, 5, 3> fixed = x;
-  stiefelx::stella a(ctx, m, x, sgd(ctx, x)), b(ctx, m, by_rows, sgd(ctx, by_rows));
-  stiefelx::stella c(ctx, m, strided, sgd(ctx, strided));
-  stiefelx::stella d(ctx, m, fixed, sgd(ctx, fixed));
-  for (int t = 0; t < 3; ++t) {
-    matrix_x<double> const g = gradient<double>(5, 3, t);
-    row_major const g_by_rows = g;
-    a.step(ctx, x, g);
-    b.step(ctx, by_rows, g_by_rows);
-    c.step(ctx, strided, 2 * g - g);
-    d.step(ctx, fixed, Eigen::Matrix<double, 5, 3>(g));
-  }
-  double const bound = tolerance<double>(5);
-  BOOST_TEST(near(by_rows, x, bound));
-  BOOST_TEST(near(strided, x, bound));
-  BOOST_TEST(near(fixed, x, bound));
-  strided.setConstant(-77);
-  BOOST_TEST((all.array() == -77).all());
+  expect_layouts_taken([](auto& ctx, auto const& x) {
+    return stiefelx::stella(ctx, stiefel{5, 3}, x, sgd(ctx, x));
+  });
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(wrong_arguments_are_named, Case, double_cases) {
   place<Case> p;
   auto x = p.up(orthonormal_frame<double>(5, 3, 1));
-  auto wrong = p.up(random_matrix<double>(3, 5, 1));
-  auto all = p.up(random_matrix<double>(5, 5, 1));
   stiefel const m{5, 3};
   BOOST_TEST(message_of([&] {
                stiefelx::stella(p.ctx, m, x, sgd(p.ctx, x), stella_options{.hidden = -1});
              }) == "stella: hidden is -1.000000, expected a number of at least 0");
-  stiefelx::stella opt(p.ctx, m, x, sgd(p.ctx, x));
-  BOOST_TEST(message_of([&] { opt.step(p.ctx, wrong, x); }) ==
-             "stella::step: x is 3x5, expected 5x3");
-  BOOST_TEST(message_of([&] { opt.step(p.ctx, x, wrong); }) ==
-             "stella::step: g is 3x5, expected 5x3");
-  BOOST_TEST(message_of([&] { opt.step(p.ctx, all.middleCols(0, 3), all.middleCols(2, 3)); }) ==
-             "stella::step: x overlaps g, expected separate memory");
+  expect_wrong_steps_named(p, "stella", stiefelx::stella(p.ctx, m, x, sgd(p.ctx, x)));
 }
 
 BOOST_AUTO_TEST_SUITE_END()
