@@ -63,7 +63,7 @@ for name in fixed_rank generalized_stiefel inverse_retraction logarithm manifold
   manifold_layouts stiefel_basis stiefel_stack transports; do
   asan_folders+=";manifold/$name"
 done
-tsan_folders="host/threads;team"
+tsan_folders="host/threads;host/tall_products;team"
 
 wants() {  # wants NAME...: is the chosen label all or one of these?
   local name
