@@ -9,6 +9,7 @@
 
 #include <stiefelx/host/blas.hpp>
 #include <stiefelx/host/verbs.hpp>
+#include <stiefelx/simd/narrow_product.hpp>
 #include <stiefelx/simd/tall_adjoint_product.hpp>
 #include <stiefelx/simd/tall_product.hpp>
 
@@ -115,6 +116,14 @@ constexpr char blas_form(int order, bool conjugate) {
   return conjugate ? 'C' : 'T';
 }
 
+// Whether a b is for narrow_product(): measured crossovers. With fewer products an entry its sums are
+// written too often, and a few rows do not fill its tiles.
+template <class S>
+bool is_narrow_product(index_t rows, index_t depth, index_t cols) {
+  return rows >= 8 * simd::native_width<S> && depth >= 64 && cols > 0 &&
+         cols <= simd::narrow_product_columns;
+}
+
 // Whether a b is for tall_product(): measured crossovers. A wide result of few products an entry is
 // bound by its own memory, and a right factor that fills the second-level cache needs blocks.
 template <class S>
@@ -161,6 +170,27 @@ void tall_product(context& ctx, S alpha, operand<S, Eigen::ColMajor, false> a,
   });
 }
 
+// The same by narrow_product(), with the same bits.
+template <class S, int right>
+void narrow_product(context& ctx, S alpha, operand<S, Eigen::ColMajor, false> a,
+                    operand<S, right, false> b, plain_view<S> c, bool add) {
+  index_t const rows = c.rows(), cols = c.cols(), depth = a.cols;
+  constexpr bool by_columns = right == Eigen::ColMajor;
+  auto factor = scratch<S>(ctx, simd::narrow_factor_size(depth, cols), 1);
+  simd::copy_narrow_factor(depth, cols, b.data, by_columns ? 1 : b.stride,
+                           by_columns ? b.stride : 1, factor.data());
+  index_t const task = even_part(ctx, rows, simd::narrow_product_rows<S>);
+  index_t const tasks = (rows + task - 1) / task;
+  index_t const room = simd::narrow_product_workspace<S>(std::min(task, rows), depth, cols);
+  auto memory = scratch<S>(ctx, room, tasks);
+  ctx.workers.for_each_index(tasks, [&](index_t i, int worker) {
+    index_t const first = i * task;
+    simd::narrow_product(std::min(task, rows - first), depth, cols, alpha, a.data + first, a.stride,
+                         factor.data(), add, c.data() + first, c.outerStride(),
+                         memory.data() + worker * room);
+  });
+}
+
 // The same for a^T b by tall_adjoint_product(). The bits of an entry do not depend on how the columns
 // are cut.
 template <class S>
@@ -188,6 +218,7 @@ void compute_product(context& ctx, S alpha, operand<S, left, conjugate_left> a,
   index_t const rows = c.rows(), cols = c.cols(), depth = a.cols;
   if constexpr (!has_blas && std::is_floating_point_v<S>) {
     if constexpr (left == Eigen::ColMajor) {
+      if (is_narrow_product<S>(rows, depth, cols)) return narrow_product(ctx, alpha, a, b, c, add);
       if (is_tall_product<S>(rows, depth, cols)) return tall_product(ctx, alpha, a, b, c, add);
     } else if constexpr (right == Eigen::ColMajor) {
       if (is_tall_adjoint_product<S>(rows, depth, cols))
