@@ -94,7 +94,7 @@ struct barzilai_borwein {
       if (!(slope < 0)) return stop_reason::no_descent;
       auto const found = search(run, direction, {held(now.cost), slope, length, step});
       if (found.failure != stop_reason::none) return found.failure;
-      if (!found.measured) run.measure(direction, true);
+      if (!found.measured) run.measure_gradients();
       auto const& at = run.products();
       if (!std::isfinite(at.squared)) return stop_reason::not_finite;
       run.accept(found.step * length);

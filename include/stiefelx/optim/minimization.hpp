@@ -179,6 +179,14 @@ class minimization {
     return read(*next_, true, with_previous || follow_);
   }
 
+  /// The same without the direction, which is not transported. Reads once.
+  /// \returns the products with the gradients; those with the direction are zero
+  trial_products measure_gradients() {
+    differentiate(*next_);
+    transport_or_project(ctx_, manifold(), now_->x, next_->x, now_->gradient, previous_);
+    return read(*next_, false, true);
+  }
+
   /// Gradient and its own products at the trial point of the last try_step(). Reads once.
   /// \returns the products; those with the direction and the current gradient are zero
   trial_products measure() {
@@ -336,7 +344,7 @@ class minimization {
     if (with_previous) {
       put(4, at.gradient, previous_);
       put(5, previous_, previous_);
-      put(6, moved_, previous_);
+      if (with_direction) put(6, moved_, previous_);
       if constexpr (has_precondition) {
         put(3, previous_, z);
         if (follow_both_) {
