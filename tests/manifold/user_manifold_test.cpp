@@ -41,6 +41,26 @@ void inner(context&, sphere, in, in u, in v, out s) { s(0, 0) = u.cwiseProduct(v
 
 }  // namespace by_ref
 
+// The same in float, with a number in float for the inner product.
+namespace by_ref_in_float {
+
+using in = Eigen::Ref<Eigen::MatrixXf const> const&;
+using out = Eigen::Ref<Eigen::MatrixXf>;
+using stiefelx::host::context;
+
+struct sphere {};
+
+void project(context&, sphere, in x, in z, out v) { v = z - x.cwiseProduct(z).sum() * x; }
+
+void retract(context&, sphere, in x, in v, out y) {
+  y = x + v;
+  y /= y.norm();
+}
+
+void inner(context&, sphere, in, in u, in v, out s) { s(0, 0) = u.cwiseProduct(v).sum(); }
+
+}  // namespace by_ref_in_float
+
 namespace by_base {
 
 using Eigen::MatrixBase;
@@ -171,6 +191,14 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(three_functions_are_enough_for_the_optimizers_in_e
   stiefelx::riemannian_adam adam(ctx, m, x, {.learning_rate = 0.02});
   for (int step = 0; step < 1000; ++step) adam.step(ctx, x, spectrum * x);
   BOOST_TEST(std::abs(2 * cost(ctx, x) - 1) < 1e-6);
+}
+
+BOOST_AUTO_TEST_CASE(functions_that_take_float_alone_are_enough_for_adam) {
+  context ctx;
+  Eigen::MatrixXf x = start().cast<float>();
+  stiefelx::riemannian_adam adam(ctx, by_ref_in_float::sphere{}, x, {.learning_rate = 0.02});
+  for (int step = 0; step < 1000; ++step) adam.step(ctx, x, spectrum.cast<float>() * x);
+  BOOST_TEST(std::abs(2 * cost(ctx, x.cast<double>()) - 1) < tolerance<float>(n));
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(deduced_functions_are_those_of_the_library_in_every_style, M,

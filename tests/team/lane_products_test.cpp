@@ -12,6 +12,7 @@
 
 #include <stiefelx/simd/pack.hpp>
 #include <stiefelx/team/lane_products.hpp>
+#include <stiefelx/team/lane_symmetric_product.hpp>
 #include <stiefelx/testing/thread_team.hpp>
 #include <support/data.hpp>
 #include <support/near.hpp>
@@ -98,6 +99,45 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(adjoint_product_forms_the_upper_triangle_and_nothi
         for (index_t j = 0; j < p; ++j)
           for (index_t i = 0; i < p; ++i)
             BOOST_TEST((upper(i, j) == (i <= j ? whole(i, j) : untouched(i, j))));
+      }
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(symmetric_product_is_the_hermitian_part_to_the_bit, S, scalars) {
+  for (index_t const lanes : {1, 3})
+    for (index_t const p : orders)
+      for (index_t const n : {index_t{1}, index_t{16}, index_t{17}, index_t{150}}) {
+        BOOST_TEST_INFO_SCOPE(n << "x" << p << ", " << lanes << " lanes");
+        matrix_x<S> const a = random_matrix<S>(n, p, 1), b = random_matrix<S>(n, p, 2);
+        matrix_x<S> const product = a.adjoint() * b, expected = (product + product.adjoint()) / 2;
+        matrix_x<S> c = random_matrix<S>(p, p, 3);
+        run(lanes, [&](auto const& team) {
+          stiefelx::symmetric_product(team, n, p, a.data(), n, b.data(), n, c.data());
+        });
+        BOOST_TEST(near(c, expected, tolerance<S>(n), a.norm() * b.norm()));
+        for (index_t j = 0; j < p; ++j)
+          for (index_t i = 0; i < j; ++i) BOOST_TEST((c(j, i) == stiefelx::conjugate(c(i, j))));
+      }
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(multiply_right_hands_on_every_entry_once, S, scalars) {
+  for (index_t const lanes : {1, 3})
+    for (index_t const p : {1, 4, 7, 9})
+      for (index_t const n : {1, 16, 18}) {
+        BOOST_TEST_INFO_SCOPE(n << "x" << p << ", " << lanes << " lanes");
+        matrix_x<S> const a = random_matrix<S>(n, p, 1), b = random_matrix<S>(p, p, 2);
+        matrix_x<S> const c = random_matrix<S>(n, p, 3), expected = c - a * b;
+        matrix_x<S> in_place = c, sums = matrix_x<S>::Zero(n, p);
+        run(lanes, [&](auto const& team) {
+          stiefelx::multiply_right<true>(team, n, p, a.data(), n, b.data(), in_place.data(), n);
+          stiefelx::multiply_right<true>(team, n, p, a.data(), n, b.data(), c.data(), n,
+                                         [&](auto tall, auto wide, index_t at, S const* tile) {
+                                           for (index_t j = 0; j < wide; ++j)
+                                             for (index_t i = 0; i < tall; ++i)
+                                               sums.data()[at + j * n + i] += tile[j * tall + i];
+                                         });
+        });
+        BOOST_TEST(near(in_place, expected, tolerance<S>(p), a.norm() * b.norm() + c.norm()));
+        BOOST_TEST(same(sums, in_place));
       }
 }
 

@@ -122,22 +122,4 @@ struct adam_corrections_element {
   }
 };
 
-/// One entry of the first moment of riemannian_adam, and of the direction along it.
-/// \ingroup optim
-struct adam_direction_element {
-  double beta1;  ///< decay of the first moment
-
-  /// \param[in,out] moment     the gradient; becomes the new first moment
-  /// \param[out]    direction  length times the new first moment
-  /// \param[in]     first      the first moment so far
-  /// \param[in]     length     the factor
-  template <class S>
-  STIEFELX_HD void operator()(S& moment, S& direction, S const& first, double const& length) const {
-    using Real = real_of_t<S>;
-    S const next = static_cast<Real>(beta1) * first + static_cast<Real>(1 - beta1) * moment;
-    moment = next;
-    direction = static_cast<Real>(length) * next;
-  }
-};
-
 }  // namespace stiefelx

@@ -105,27 +105,74 @@ void run_batch(context& ctx, index_t count, Body const& body, M&&... matrices) {
 
 namespace detail {
 
-// An input of transform(): steps of zero broadcast its one entry.
+// Entries of one column that transform() takes at once.
+inline constexpr index_t transform_run = 128;
+
+// An input of transform() as runs of adjacent entries: those of memory where it has them, else copies.
 template <class T>
-struct entry_view {
-  T const* data;
-  index_t step, stride;
-  T const& operator()(index_t i, index_t j) const { return data[i * step + j * stride]; }
+class entry_runs {
+ public:
+  // For outputs of this many rows and columns.
+  template <class M>
+  entry_runs(M const& m, index_t rows, index_t cols)
+      : data_(m.data()), step_(m.rowStride()), stride_(m.colStride()) {
+    if (m.rows() == 1 && m.cols() == 1 && rows * cols > 1) {
+      step_ = stride_ = 0;
+      std::fill_n(copies_, std::min(rows * cols, transform_run), *data_);
+    } else if (rows == 1) {
+      step_ = 1;
+    }
+  }
+
+  // Whether all columns are one run.
+  bool is_flat(index_t rows) const { return step_ == 0 || (step_ == 1 && stride_ == rows); }
+  T const* run(index_t i, index_t j, index_t length) {
+    if (step_ == 0) return copies_;
+    T const* const first = data_ + i * step_ + j * stride_;
+    if (step_ == 1) return first;
+    for (index_t k = 0; k < length; ++k) copies_[k] = first[k * step_];
+    return copies_;
+  }
+
+ private:
+  T const* data_;
+  index_t step_, stride_;
+  T copies_[std::size_t{transform_run}];
 };
 
-template <class M>
-entry_view<scalar_t<M>> entries_of(M const& m) {
-  bool const broadcast = m.rows() == 1 && m.cols() == 1;
-  return {m.data(), broadcast ? 0 : m.rowStride(), broadcast ? 0 : m.colStride()};
+// An entry of an output depends on the same entry of others alone, so entries may be taken in any
+// order, and several at once.
+template <class F, class... T, class... S>
+void transform_run_of(F const& f, index_t length, std::tuple<T*...> out, S const*... in) {
+  // A copy of its own, for no store to an entry can change it.
+  F const element = f;
+  std::apply(
+      [length, element, in...](T*... y) {
+#if defined(__clang__)
+#pragma clang loop vectorize(assume_safety)
+#elif defined(__GNUC__)
+#pragma GCC ivdep
+#endif
+        for (index_t k = 0; k < length; ++k) element(y[k]..., in[k]...);
+      },
+      out);
 }
 
 template <class F, class... T, class... S>
 void transform_entries(F const& f, index_t rows, index_t cols, std::tuple<matrix_ref<T>...> out,
-                       entry_view<S>... in) {
+                       entry_runs<S>... in) {
   std::apply(
       [&](matrix_ref<T>... y) {
+        if (cols > 1 && ((y.stride == rows) && ...) && (in.is_flat(rows) && ...)) {
+          rows *= cols;
+          cols = 1;
+        }
         for (index_t j = 0; j < cols; ++j)
-          for (index_t i = 0; i < rows; ++i) f(y(i, j)..., in(i, j)...);
+          for (index_t i = 0; i < rows; i += transform_run) {
+            index_t const length = std::min(transform_run, rows - i);
+            transform_run_of(f, length, std::tuple(y.data + j * y.stride + i...),
+                             in.run(i, j, length)...);
+          }
       },
       out);
 }
@@ -135,7 +182,8 @@ void transform_dense(F const& f, std::tuple<W...>& written, R const&... read) {
   std::apply(
       [&](auto&... w) {
         auto const first = std::get<0>(written).ref();
-        transform_entries(f, first.rows, first.cols, std::tuple(w.ref()...), entries_of(read)...);
+        transform_entries(f, first.rows, first.cols, std::tuple(w.ref()...),
+                          entry_runs<scalar_t<R>>(read, first.rows, first.cols)...);
         (w.put_back(), ...);
       },
       written);

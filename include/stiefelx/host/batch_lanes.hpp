@@ -2,13 +2,12 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
-#include <cstdint>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 
 #include <stiefelx/host/batch.hpp>
+#include <stiefelx/host/fetching_team.hpp>
 #include <stiefelx/simd/interleave.hpp>
 #include <stiefelx/team/each_item.hpp>
 
@@ -37,40 +36,6 @@ constexpr index_t fixed_entries() {
 
 // Scratch of at most this many bytes lies on the stack when its size is known at compile time.
 inline constexpr index_t stack_scratch = 256 * 1024;
-
-// One lane a team, whose barriers ask for the cache lines of the next group: its memory then arrives
-// while this group is computed.
-template <std::size_t Count>
-class fetching_team {
- public:
-  struct range {
-    std::uintptr_t next, end;
-  };
-  explicit fetching_team(std::array<range, Count> ranges) : ranges_(ranges) {}
-
-  index_t rank() const { return 0; }
-  index_t size() const { return 1; }
-  template <class T>
-  T sum(T v) const {
-    return v;
-  }
-  void barrier() const {
-    // A few lines at a time, so that the requests never wait for each other.
-    for (range& r : ranges_)
-      for (int k = 0; k < 4 && r.next < r.end; ++k, r.next += 64)
-        __builtin_prefetch(reinterpret_cast<void const*>(r.next));
-  }
-
- private:
-  mutable std::array<range, Count> ranges_;
-};
-
-template <class T, std::ptrdiff_t W>
-auto range_behind(simd::item_group<T, W> g) {
-  auto const first = reinterpret_cast<std::uintptr_t>(g.data);
-  auto const bytes = static_cast<std::uintptr_t>(W * g.step) * sizeof(T);
-  return typename fetching_team<1>::range{first + bytes, first + 2 * bytes};
-}
 
 // Items first, ..., first + items - 1 of a stack of `count` matrices.
 template <index_t W, class T>
@@ -111,11 +76,10 @@ void run_batch(context& ctx, index_t count, each_item<Body> const& body, M&&... 
     // Enough groups a task that taking one costs little beside its work.
     index_t const per_task = std::max<index_t>(1, std::min<index_t>(64, groups / 16));
     index_t const tasks = (groups + per_task - 1) / per_task;
-    auto const run_group = [&](Pack* own, auto... group) {
-      using Team = detail::fetching_team<sizeof...(M)>;
-      Team const team({typename Team::range{detail::range_behind(group).next,
-                                            detail::range_behind(group).end}...});
-      body.item_body(team, own, group...);
+    using Team = detail::fetching_team<sizeof...(M)>;
+    auto const run_group = [&](Team& team, Pack* own, auto... group) {
+      team.expect({detail::range_behind(group)...});
+      body.item_body(std::as_const(team), own, group...);
     };
     auto const run_tasks = [&](auto const& scratch_of) {
       std::apply(
@@ -123,9 +87,11 @@ void run_batch(context& ctx, index_t count, each_item<Body> const& body, M&&... 
             ctx.workers.for_each_index(tasks, [&](index_t task, int worker) {
               scratch_of(worker, [&](Pack* own) {
                 index_t const end = std::min(count, (task + 1) * per_task * w);
+                Team team;
                 for (index_t first = task * per_task * w; first < end; first += w)
-                  run_group(own, detail::group_of<w>(argument.ref(), count, first,
-                                                     std::min(w, count - first))...);
+                  run_group(team, own,
+                            detail::group_of<w>(argument.ref(), count, first,
+                                                std::min(w, count - first))...);
               });
             });
             (argument.put_back(), ...);

@@ -129,7 +129,7 @@ void step_adam_split(Ctx& ctx, stiefel m, riemannian_adam_options const& o, X&& 
   // Division by entries leaves the normal space.
   project_to_normal(ctx, point, direction);
   multiply_add(ctx, 1, point, skew, direction);
-  move_adam_point(ctx, m, o, finite, x, direction, [&](auto const&) {
+  move_adam_point(ctx, m, o, refusal(ctx, finite), x, direction, [&](auto const&) {
     auto moved = clone(ctx, state.normal);
     project_to_normal(ctx, dense(ctx, x), moved);
     copy_if(ctx, finite, moved, state.normal);

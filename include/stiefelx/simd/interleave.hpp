@@ -203,11 +203,15 @@ template <int First, class T, std::ptrdiff_t W, int... L>
 // What is left of a run behind whole chunks of W: a half chunk, a whole one, or entry by entry.
 enum class chunk { half, whole, single };
 
-// Runs f(kind, first) over the chunks of a run; the last one overlaps the one before.
-template <class T, std::ptrdiff_t W, class F>
+// Runs f(kind, first) over the chunks of a run; the last one overlaps the one before. First is the kind
+// of those that run as long as they fit.
+template <class T, std::ptrdiff_t W, chunk First, class F>
 [[gnu::always_inline]] inline void for_each_chunk(std::ptrdiff_t length, F const& f) {
   using whole = std::integral_constant<chunk, chunk::whole>;
   std::ptrdiff_t e = 0;
+  if constexpr (First == chunk::half && has_half_chunks<T, W>) {
+    for (; e + W / 2 <= length; e += W / 2) f(std::integral_constant<chunk, chunk::half>{}, e);
+  }
   for (; e + W <= length; e += W) f(whole{}, e);
   if (e == length) return;
   if constexpr (has_half_chunks<T, W>) {
@@ -225,58 +229,61 @@ template <class T, std::ptrdiff_t W, class Lane>
 [[gnu::always_inline]] inline void read_run(std::ptrdiff_t length, Lane const& lane,
                                             pack<T, W>* to) {
   constexpr std::make_integer_sequence<int, static_cast<int>(W)> lanes{};
-  for_each_chunk<T, W>(length, [&](auto kind, std::ptrdiff_t e) __attribute__((always_inline)) {
-    if constexpr (kind == chunk::whole) {
-      pack<T, W> v[std::size_t{W}];
-      unroll<W>([&](auto k)
-                    __attribute__((always_inline)) { v[k] = pack<T, W>::load(lane(k) + e); });
-      transpose(v);
-      unroll<W>([&](auto k) __attribute__((always_inline)) { to[e + k] = v[k]; });
-    } else if constexpr (kind == chunk::half) {
-      constexpr std::ptrdiff_t h = W / 2;
-      pack<T, W> v[std::size_t{h}];
-      unroll<h>([&](auto k) __attribute__((always_inline)) {
-        v[k] = join(pack<T, h>::load(lane(k) + e), pack<T, h>::load(lane(k + h) + e), lanes);
+  // Joining two halves while they are loaded takes the place of one stage of shuffles.
+  for_each_chunk<T, W, chunk::half>(
+      length, [&](auto kind, std::ptrdiff_t e) __attribute__((always_inline)) {
+        if constexpr (kind == chunk::whole) {
+          pack<T, W> v[std::size_t{W}];
+          unroll<W>([&](auto k)
+                        __attribute__((always_inline)) { v[k] = pack<T, W>::load(lane(k) + e); });
+          transpose(v);
+          unroll<W>([&](auto k) __attribute__((always_inline)) { to[e + k] = v[k]; });
+        } else if constexpr (kind == chunk::half) {
+          constexpr std::ptrdiff_t h = W / 2;
+          pack<T, W> v[std::size_t{h}];
+          unroll<h>([&](auto k) __attribute__((always_inline)) {
+            v[k] = join(pack<T, h>::load(lane(k) + e), pack<T, h>::load(lane(k + h) + e), lanes);
+          });
+          transpose_halves(v);
+          unroll<h>([&](auto k) __attribute__((always_inline)) { to[e + k] = v[k]; });
+        } else {
+          for (; e < length; ++e) {
+            T values[std::size_t{W}];
+            for (std::ptrdiff_t k = 0; k < W; ++k) values[k] = lane(k)[e];
+            to[e] = pack<T, W>::load(values);
+          }
+        }
       });
-      transpose_halves(v);
-      unroll<h>([&](auto k) __attribute__((always_inline)) { to[e + k] = v[k]; });
-    } else {
-      for (; e < length; ++e) {
-        T values[std::size_t{W}];
-        for (std::ptrdiff_t k = 0; k < W; ++k) values[k] = lane(k)[e];
-        to[e] = pack<T, W>::load(values);
-      }
-    }
-  });
 }
 
 // The way back, for the lanes below `items`.
 template <class T, std::ptrdiff_t W, class Lane>
 [[gnu::always_inline]] inline void write_run(std::ptrdiff_t length, Lane const& lane,
                                              std::ptrdiff_t items, pack<T, W> const* from) {
-  for_each_chunk<T, W>(length, [&](auto kind, std::ptrdiff_t e) __attribute__((always_inline)) {
-    if constexpr (kind == chunk::whole) {
-      pack<T, W> v[std::size_t{W}];
-      unroll<W>([&](auto k) __attribute__((always_inline)) { v[k] = from[e + k]; });
-      transpose(v);
-      unroll<W>([&](auto k) __attribute__((always_inline)) {
-        if (k < items) v[k].store(lane(k) + e);
+  for_each_chunk<T, W, chunk::whole>(
+      length, [&](auto kind, std::ptrdiff_t e) __attribute__((always_inline)) {
+        if constexpr (kind == chunk::whole) {
+          pack<T, W> v[std::size_t{W}];
+          unroll<W>([&](auto k) __attribute__((always_inline)) { v[k] = from[e + k]; });
+          transpose(v);
+          unroll<W>([&](auto k) __attribute__((always_inline)) {
+            if (k < items) v[k].store(lane(k) + e);
+          });
+        } else if constexpr (kind == chunk::half) {
+          constexpr std::ptrdiff_t h = W / 2;
+          constexpr std::make_integer_sequence<int, static_cast<int>(h)> lanes{};
+          pack<T, W> v[std::size_t{h}];
+          unroll<h>([&](auto k) __attribute__((always_inline)) { v[k] = from[e + k]; });
+          transpose_halves(v);
+          unroll<h>([&](auto k) __attribute__((always_inline)) {
+            if (k < items) half_of<0>(v[k], lanes).store(lane(k) + e);
+            if (k + h < items) half_of<static_cast<int>(h)>(v[k], lanes).store(lane(k + h) + e);
+          });
+        } else {
+          for (; e < length; ++e)
+            for (std::ptrdiff_t k = 0; k < items; ++k) lane(k)[e] = from[e].lanes[k];
+        }
       });
-    } else if constexpr (kind == chunk::half) {
-      constexpr std::ptrdiff_t h = W / 2;
-      constexpr std::make_integer_sequence<int, static_cast<int>(h)> lanes{};
-      pack<T, W> v[std::size_t{h}];
-      unroll<h>([&](auto k) __attribute__((always_inline)) { v[k] = from[e + k]; });
-      transpose_halves(v);
-      unroll<h>([&](auto k) __attribute__((always_inline)) {
-        if (k < items) half_of<0>(v[k], lanes).store(lane(k) + e);
-        if (k + h < items) half_of<static_cast<int>(h)>(v[k], lanes).store(lane(k + h) + e);
-      });
-    } else {
-      for (; e < length; ++e)
-        for (std::ptrdiff_t k = 0; k < items; ++k) lane(k)[e] = from[e].lanes[k];
-    }
-  });
 }
 
 // out = a + b; out may be a.
@@ -304,6 +311,10 @@ inline void transpose(pack<T, W>* v) {
 template <class Team, class N, class P, class T, std::ptrdiff_t W>
 void read_item(Team const&, N n, P p, item_group<T, W> a, pack<std::remove_const_t<T>, W>* to,
                std::ptrdiff_t to_stride) {
+  if (n * p == 1 && a.step == 1 && a.items == W) {
+    *to = pack<std::remove_const_t<T>, W>::load(a.data);
+    return;
+  }
   bool const flat = a.stride == n && to_stride == n;
   std::ptrdiff_t const runs = flat ? (p > 0 ? 1 : 0) : std::ptrdiff_t{p};
   for (std::ptrdiff_t r = 0; r < runs; ++r) {
@@ -336,6 +347,7 @@ void read_sum(Team const& team, N n, P p, std::type_identity_t<item_group<T cons
 template <class Team, class N, class P, class T, std::ptrdiff_t W>
 void write_item(Team const&, N n, P p, pack<T, W> const* from, std::ptrdiff_t from_stride,
                 item_group<T, W> a) {
+  if (n * p == 1 && a.step == 1 && a.items == W) return from->store(a.data);
   bool const flat = a.stride == n && from_stride == n;
   std::ptrdiff_t const runs = flat ? (p > 0 ? 1 : 0) : std::ptrdiff_t{p};
   for (std::ptrdiff_t r = 0; r < runs; ++r) {

@@ -7,6 +7,7 @@
 
 #include <stiefelx/core/host_device.hpp>
 #include <stiefelx/core/unroll.hpp>
+#include <stiefelx/team/lane_tiles.hpp>
 #include <stiefelx/team/lanes.hpp>
 
 /// \file
@@ -18,61 +19,7 @@
 
 namespace stiefelx {
 
-/// \brief Distance of the columns of an n x p matrix in scratch.
-/// \ingroup team
-///
-/// n, but for matrices that in packs outgrow a first-level cache of 32 KiB: there, columns a power of
-/// two apart would share a few sets of the cache, so 16 entries come between them.
-/// \param[in] n  rows
-/// \param[in] p  columns
-/// \returns entries from one column to the next
-STIEFELX_HD constexpr index_t lane_stride(index_t n, index_t p) {
-  return n * p > 512 && n % 32 == 0 ? n + 16 : n;
-}
-
 namespace detail {
-
-// A tile of 4 x 4 sums and its eight operands fit 32 registers.
-inline constexpr index_t lane_tile = 4;
-
-// Entries of a block of rows that stays in the first-level cache, 32 KiB in packs of 64 bytes, while
-// all tiles pass over it.
-inline constexpr index_t lane_block_entries = 512;
-
-// Which sums of a tile are formed: all, or those on and above its diagonal.
-enum class tile_part { whole, upper };
-
-// f(i, j) for the entries of such a tile, column by column, as constants of the type.
-template <tile_part Part, index_t I, index_t J, class F>
-[[gnu::always_inline]] STIEFELX_HD inline void for_each_in_tile(F const& f) {
-  unroll<J>([&](auto j) __attribute__((always_inline)) {
-    constexpr index_t count = Part == tile_part::whole || j + 1 > I ? I : j + 1;
-    unroll<count>([&](auto i) __attribute__((always_inline)) { f(i, j); });
-  });
-}
-
-// acc = acc + a^H b, or acc - a^H b, for I columns of a, J of b and some rows.
-template <tile_part Part, bool Subtract, index_t I, index_t J, class S>
-[[gnu::always_inline]] STIEFELX_HD inline void add_adjoint_product(index_t rows, S const* a,
-                                                                   index_t a_stride, S const* b,
-                                                                   index_t b_stride, S* acc) {
-  for (index_t r = 0; r < rows; ++r) {
-    S left[std::size_t{I}];
-    unroll<I>([&](auto i) __attribute__((always_inline)) {
-      left[i] = conjugate(a[i * a_stride + r]);
-      keep_in_register(left[i]);
-    });
-    unroll<J>([&](auto j) __attribute__((always_inline)) {
-      constexpr index_t count = Part == tile_part::whole || j + 1 > I ? I : j + 1;
-      S right = b[j * b_stride + r];
-      keep_in_register(right);
-      unroll<count>([&](auto i) __attribute__((always_inline)) {
-        S& sum = acc[j * I + i];
-        sum = Subtract ? subtract_product(left[i], right, sum) : multiply_add(left[i], right, sum);
-      });
-    });
-  }
-}
 
 // c = a^H b + (adds ? c : 0) for I columns of a, J of b and some rows.
 template <tile_part Part, index_t I, index_t J, class S>
@@ -85,18 +32,6 @@ STIEFELX_HD void adjoint_tile(index_t rows, S const* a, index_t a_stride, S cons
   add_adjoint_product<Part, false, I, J>(rows, a, a_stride, b, b_stride, acc);
   for_each_in_tile<Part, I, J>(
       [&](auto i, auto j) __attribute__((always_inline)) { c[j * c_stride + i] = acc[j * I + i]; });
-}
-
-// Calls f with the constants I and J for a tile of that size, both at most lane_tile.
-template <index_t I = lane_tile, index_t J = lane_tile, class F>
-STIEFELX_HD void with_tile_size(index_t i, index_t j, F const& f) {
-  if constexpr (I > 1) {
-    if (i < I) return with_tile_size<I - 1, J>(i, j, f);
-  }
-  if constexpr (J > 1) {
-    if (j < J) return with_tile_size<I, J - 1>(i, j, f);
-  }
-  f(fixed_size<I>{}, fixed_size<J>{});
 }
 
 }  // namespace detail
@@ -117,8 +52,7 @@ template <bool Upper, Team T, class N, class P, class S>
 STIEFELX_HD void adjoint_product(T const& team, N n, P p, S const* a, index_t a_stride, S const* b,
                                  index_t b_stride, S* c) {
   constexpr index_t m = detail::lane_tile;
-  index_t const fitting = detail::lane_block_entries / (p < 1 ? 1 : index_t{p});
-  index_t const block = fitting < m ? m : fitting;
+  index_t const block = detail::lane_block_rows(p);
   for (index_t row = 0; row < n; row += block) {
     index_t const rows = n - row < block ? n - row : block;
     index_t tile = 0;
@@ -137,6 +71,7 @@ STIEFELX_HD void adjoint_product(T const& team, N n, P p, S const* a, index_t a_
             detail::adjoint_tile<tile_part::whole, tall, wide>(rows, left, a_stride, right,
                                                                b_stride, row > 0, sums, p);
         });
+        finish_piece(team);
       }
   }
 }
@@ -280,10 +215,10 @@ STIEFELX_HD void solve_lane_tile(index_t before, S const* r, index_t r_stride, S
   });
 }
 
-// c = (Subtract ? c - a b : a b) for R rows and J columns.
-template <bool Subtract, index_t R, index_t J, class S>
+// take(R, J, t) with t = (Subtract ? c - a b : a b) for R rows and J columns, column-major.
+template <bool Subtract, index_t R, index_t J, class S, class Take>
 STIEFELX_HD void multiply_tile(index_t depth, S const* a, index_t a_stride, S const* b,
-                               index_t b_stride, S* c, index_t c_stride) {
+                               index_t b_stride, S const* c, index_t c_stride, Take const& take) {
   S acc[std::size_t{J * R}];
   unroll<J>([&](auto j) __attribute__((always_inline)) {
     unroll<R>([&](auto i) __attribute__((always_inline)) {
@@ -307,9 +242,7 @@ STIEFELX_HD void multiply_tile(index_t depth, S const* a, index_t a_stride, S co
       });
     });
   }
-  unroll<J>([&](auto j) __attribute__((always_inline)) {
-    unroll<R>([&](auto i) __attribute__((always_inline)) { c[j * c_stride + i] = acc[j * R + i]; });
-  });
+  take(fixed_size<R>{}, fixed_size<J>{}, acc);
 }
 
 }  // namespace detail
@@ -331,8 +264,40 @@ STIEFELX_HD void solve_right_upper(T const& team, N n, P p, S const* r, S* y, in
       detail::with_tile_size(n - row, p - j, [&](auto tall, auto wide) {
         detail::solve_lane_tile<tall, wide>(j, r + j * p, p, y + row, stride);
       });
+      finish_piece(team);
     }
   }
+}
+
+/// \brief Forms the entries of a b or c - a b and hands them on.
+/// \ingroup team
+/// \tparam Subtract  whether the product is subtracted from c
+/// \param[in] team      its lanes share the rows
+/// \param[in] n, p      rows and columns of a and c
+/// \param[in] a         n x p
+/// \param[in] a_stride  distance of its columns
+/// \param[in] b         p x p
+/// \param[in] c         n x p; read only if the product is subtracted
+/// \param[in] c_stride  distance of its columns
+/// \param[in] take      take(r, k, i + j c_stride, t) for every tile of r x k entries, constants of
+///                      the type, that starts in row i and column j; t[0], t[1], ... column by column
+/// \par Cost
+/// 2 n p^2 flops
+template <bool Subtract, Team T, class N, class P, class S, class Take>
+STIEFELX_HD void multiply_right(T const& team, N n, P p, S const* a, index_t a_stride, S const* b,
+                                S const* c, index_t c_stride, Take const& take) {
+  constexpr index_t m = detail::lane_tile;
+  for (index_t row = m * team.rank(); row < n; row += m * team.size())
+    for (index_t j = 0; j < p; j += m) {
+      index_t const first = j * c_stride + row;
+      auto const take_here = [&](auto tall, auto wide, S const* tile)
+                                 __attribute__((always_inline)) { take(tall, wide, first, tile); };
+      detail::with_tile_size(n - row, p - j, [&](auto tall, auto wide) {
+        detail::multiply_tile<Subtract, tall, wide>(p, a + row, a_stride, b + j * p, p, c + first,
+                                                    c_stride, take_here);
+      });
+      finish_piece(team);
+    }
 }
 
 /// \brief c = a b or c = c - a b.
@@ -350,14 +315,15 @@ STIEFELX_HD void solve_right_upper(T const& team, N n, P p, S const* r, S* y, in
 template <bool Subtract, Team T, class N, class P, class S>
 STIEFELX_HD void multiply_right(T const& team, N n, P p, S const* a, index_t a_stride, S const* b,
                                 S* c, index_t c_stride) {
-  constexpr index_t m = detail::lane_tile;
-  for (index_t row = m * team.rank(); row < n; row += m * team.size())
-    for (index_t j = 0; j < p; j += m) {
-      detail::with_tile_size(n - row, p - j, [&](auto tall, auto wide) {
-        detail::multiply_tile<Subtract, tall, wide>(p, a + row, a_stride, b + j * p, p,
-                                                    c + j * c_stride + row, c_stride);
-      });
-    }
+  multiply_right<Subtract>(team, n, p, a, a_stride, b, c, c_stride,
+                           [&](auto tall, auto wide, index_t at, S const* tile)
+                               __attribute__((always_inline)) {
+                                 unroll<wide>([&](auto j) __attribute__((always_inline)) {
+                                   unroll<tall>([&](auto i) __attribute__((always_inline)) {
+                                     c[at + j * c_stride + i] = tile[j * tall + i];
+                                   });
+                                 });
+                               });
 }
 
 /// \brief Copies the upper triangle onto the lower one, conjugated.

@@ -131,6 +131,13 @@ STIEFELX_HD inline index_t opaque(index_t n) {
   return n;
 }
 
+/// \brief Marks the end of a piece of work that is much longer than a request for memory.
+/// \ingroup team
+///
+/// Teams that ask for the next items' memory do it here; others do nothing.
+template <Team T>
+STIEFELX_HD void finish_piece(T const&) {}
+
 /// \brief Copies a matrix into a team's scratch.
 /// \ingroup team
 /// \param[in]  team    its lanes share the entries

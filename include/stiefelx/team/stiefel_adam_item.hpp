@@ -7,6 +7,7 @@
 #include <stiefelx/core/host_device.hpp>
 #include <stiefelx/core/unroll.hpp>
 #include <stiefelx/team/lane_products.hpp>
+#include <stiefelx/team/lane_symmetric_product.hpp>
 
 /// \file
 /// \brief Team text for one step of riemannian_adam at a small point of the Stiefel manifold.
@@ -18,11 +19,12 @@ namespace stiefelx {
 
 namespace detail {
 
-// The sum of the squared entries, by four sums that do not wait for each other.
+// The sum of the squared entries, by eight sums that do not wait for each other.
 template <Team T, class N, class P, class S>
 STIEFELX_HD real_of_t<S> lane_squared_norm(T const& team, N n, P p, S const* a, index_t stride) {
-  constexpr index_t ways = 4;
-  S sum[std::size_t{ways}] = {constant<S>(0), constant<S>(0), constant<S>(0), constant<S>(0)};
+  constexpr index_t ways = 8;
+  S sum[std::size_t{ways}];
+  unroll<ways>([&](auto k) __attribute__((always_inline)) { sum[k] = constant<S>(0); });
   index_t const step = team.size(), rows = opaque(n);
   for (index_t j = 0; j < p; ++j) {
     S const* const column = a + j * stride;
@@ -34,25 +36,8 @@ STIEFELX_HD real_of_t<S> lane_squared_norm(T const& team, N n, P p, S const* a, 
       });
     for (; i < rows; i += step) sum[0] = multiply_add(conjugate(column[i]), column[i], sum[0]);
   }
+  unroll<ways / 2>([&](auto k) __attribute__((always_inline)) { sum[k] = sum[k] + sum[k + 4]; });
   return team.sum(real_part((sum[0] + sum[1]) + (sum[2] + sum[3])));
-}
-
-// v = v - x sym(x^H v): the projection onto the tangent space at x. s is p x p scratch.
-template <Team T, class N, class P, class S>
-STIEFELX_HD void project_in_lanes(T const& team, N n, P p, S const* x, S* v, index_t stride, S* s) {
-  adjoint_product<false>(team, n, p, x, stride, v, stride, s);
-  team.barrier();
-  index_t const step = opaque(p);
-  S const half = constant<S>(0.5);
-  for (index_t j = team.rank(); j < p; j += team.size())
-    for (index_t i = 0; i <= j; ++i) {
-      S const mean = half * (s[j * step + i] + conjugate(s[i * step + j]));
-      s[j * step + i] = mean;
-      s[i * step + j] = conjugate(mean);
-    }
-  team.barrier();
-  multiply_right<true>(team, n, p, x, stride, s, v, stride);
-  team.barrier();
 }
 
 }  // namespace detail
@@ -114,30 +99,54 @@ struct stiefel_adam_item {
     auto const finite =
         detail::lane_squared_norm(team, n, p, next, stride) <= constant<Real>(largest);
     team.barrier();
-    detail::project_in_lanes(team, n, p, point, next, stride, s);
-    Real const gradient = detail::lane_squared_norm(team, n, p, next, stride);
+    symmetric_product(team, n, p, point, stride, next, stride, s);
+    team.barrier();
+    // The gradient's entries go straight into its norm and the moment.
+    S const old_share = constant<S>(beta1), new_share = constant<S>(1 - beta1);
+    S sum = constant<S>(0);
+    multiply_right<true>(
+        team, n, p, point, stride, s, next, stride,
+        [&](auto tall, auto wide, index_t at, S const* r) __attribute__((always_inline)) {
+          S const old_factor = old_share, new_factor = new_share;
+          S* const target = moment + at;
+          S squares[std::size_t{tall}];
+          unroll<tall>([&](auto i)
+                           __attribute__((always_inline)) { squares[i] = conjugate(r[i]) * r[i]; });
+          unroll<wide>([&](auto j) __attribute__((always_inline)) {
+            unroll<tall>([&](auto i) __attribute__((always_inline)) {
+              S const entry = r[j * tall + i];
+              S& m = target[j * stride + i];
+              if (j > 0) squares[i] = multiply_add(conjugate(entry), entry, squares[i]);
+              m = multiply_add(old_factor, m, new_factor * entry);
+            });
+          });
+          unroll<tall>([&](auto i) __attribute__((always_inline)) { sum = sum + squares[i]; });
+        });
+    Real const gradient = team.sum(real_part(sum));
     if (team.rank() == 0) factors[4] = select(finite, gradient, constant<Real>(-1));
     using std::sqrt;
     Real const given = factors[0] + factors[1] * gradient;
     Real const second = select(given < factors[3], factors[3], given);
     S const length = S(factors[2] / (sqrt(second) + constant<Real>(epsilon)));
-    S const old_share = constant<S>(beta1), new_share = constant<S>(1 - beta1);
+    team.barrier();
+    // The point's memory serves the new point from here on.
     for (index_t j = 0; j < p; ++j)
       for (index_t i = team.rank(); i < n; i += team.size()) {
         index_t const at = j * stride + i;
-        S const m = multiply_add(old_share, moment[at], new_share * next[at]);
-        moment[at] = m;
-        next[at] = subtract_product(length, m, point[at]);
+        point[at] = subtract_product(length, moment[at], point[at]);
       }
     team.barrier();
-    adjoint_product<true>(team, n, p, next, stride, next, stride, s);
+    adjoint_product<true>(team, n, p, point, stride, point, stride, s);
     team.barrier();
     factor_upper(team, p, s);
-    solve_right_upper(team, n, p, s, next, stride);
+    solve_right_upper(team, n, p, s, point, stride);
     team.barrier();
-    detail::project_in_lanes(team, n, p, next, moment, stride, s);
-    if (!all(finite)) keep_where_not(team, finite, first, point, next, moment);
-    write_item(team, n, p, next, stride, y);
+    symmetric_product(team, n, p, point, stride, moment, stride, s);
+    team.barrier();
+    multiply_right<true>(team, n, p, point, stride, s, moment, stride);
+    team.barrier();
+    if (!all(finite)) keep_where_not(team, finite, x, first, next, point, moment);
+    write_item(team, n, p, point, stride, y);
     write_item(team, n, p, moment, stride, moved);
     write_item(team, one, one, factors + 4, 1, squared);
   }
@@ -145,21 +154,21 @@ struct stiefel_adam_item {
  private:
   // Brings back the old point and moment where the gradient was not finite.
   template <Team T, class Mask, class X, class S>
-  STIEFELX_HD void keep_where_not(T const& team, Mask finite, X first, S* point, S* next,
+  STIEFELX_HD void keep_where_not(T const& team, Mask finite, X x, X first, S* old, S* point,
                                   S* moment) const {
+    keep_one_where_not(team, finite, x, old, point);
+    keep_one_where_not(team, finite, first, old, moment);
+  }
+
+  template <Team T, class Mask, class X, class S>
+  STIEFELX_HD void keep_one_where_not(T const& team, Mask finite, X given, S* old, S* a) const {
     index_t const stride = lane_stride(n, p);
-    for (index_t j = 0; j < p; ++j)
-      for (index_t i = team.rank(); i < n; i += team.size()) {
-        index_t const at = j * stride + i;
-        next[at] = select(finite, next[at], point[at]);
-      }
-    team.barrier();
-    read_item(team, n, p, first, point, stride);
+    read_item(team, n, p, given, old, stride);
     team.barrier();
     for (index_t j = 0; j < p; ++j)
       for (index_t i = team.rank(); i < n; i += team.size()) {
         index_t const at = j * stride + i;
-        moment[at] = select(finite, moment[at], point[at]);
+        a[at] = select(finite, a[at], old[at]);
       }
     team.barrier();
   }
