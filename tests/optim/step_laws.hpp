@@ -104,6 +104,14 @@ std::vector<matrix_x<std::complex<double>>> state_of(place<Case>& p, Opt& opt) {
   return all;
 }
 
+/// The names of a state's arrays, which saved states keep.
+template <class Opt>
+std::vector<std::string> array_names(Opt& opt) {
+  std::vector<std::string> names;
+  opt.for_each_array([&](char const* name, auto&) { names.emplace_back(name); });
+  return names;
+}
+
 /// A gradient that is not finite changes neither point nor state, and the next step goes on as if
 /// it had never been. make(ctx, x) returns the optimizer.
 template <class Case, class Make>

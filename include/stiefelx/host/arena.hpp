@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <memory>
 #include <new>
 #include <vector>
 
@@ -22,6 +21,7 @@ class arena {
   arena() = default;
   arena(arena const&) = delete;
   arena& operator=(arena const&) = delete;
+  ~arena() { free_chunks(); }
 
   /// \brief Takes a block.
   /// \param[in] bytes  its size; 0 is allowed
@@ -30,7 +30,7 @@ class arena {
     bytes = (std::max<std::size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
     if (chunks_.empty() || chunks_.back().size - chunks_.back().used < bytes) grow(bytes);
     chunk& c = chunks_.back();
-    blocks_.push_back({c.memory.get() + c.used, false});
+    blocks_.push_back({c.first + c.used, false});
     c.used += bytes;
     return blocks_.back().first;
   }
@@ -38,9 +38,9 @@ class arena {
   /// \brief Gives a block back.
   /// \param[in] block  what allocate() returned
   void release(void* block) {
-    auto const it = std::find_if(blocks_.rbegin(), blocks_.rend(),
-                                 [&](record const& r) { return r.first == block; });
-    it->free = true;
+    std::size_t last = blocks_.size() - 1;
+    while (blocks_[last].first != block) --last;
+    blocks_[last].free = true;
     while (!blocks_.empty() && blocks_.back().free) {
       retire(blocks_.back().first);
       blocks_.pop_back();
@@ -50,8 +50,9 @@ class arena {
 
   /// \returns the number of live blocks
   std::size_t live() const {
-    return static_cast<std::size_t>(
-        std::count_if(blocks_.begin(), blocks_.end(), [](record const& r) { return !r.free; }));
+    std::size_t sum = 0;
+    for (record const& r : blocks_) sum += r.free ? 0 : 1;
+    return sum;
   }
 
   /// \returns the bytes held, in use or not
@@ -62,11 +63,8 @@ class arena {
   }
 
  private:
-  struct aligned_delete {
-    void operator()(std::byte* p) const { ::operator delete(p, std::align_val_t{alignment}); }
-  };
   struct chunk {
-    std::unique_ptr<std::byte, aligned_delete> memory;
+    std::byte* first;
     std::size_t size;
     std::size_t used;
   };
@@ -76,29 +74,35 @@ class arena {
   };
 
   void add_chunk(std::size_t size) {
-    auto* memory = static_cast<std::byte*>(::operator new(size, std::align_val_t{alignment}));
-    chunks_.push_back({std::unique_ptr<std::byte, aligned_delete>(memory), size, 0});
+    // The entry first: no memory is lost then, whichever of the two throws.
+    chunks_.push_back({nullptr, 0, 0});
+    chunk& c = chunks_.back();
+    c.first = static_cast<std::byte*>(::operator new(size, std::align_val_t{alignment}));
+    c.size = size;
+  }
+
+  void free_chunks() {
+    for (chunk const& c : chunks_) ::operator delete(c.first, std::align_val_t{alignment});
+    chunks_.clear();
   }
 
   // Doubling keeps the number of chunks, and so of merges, logarithmic.
   void grow(std::size_t bytes) {
     // Room for more blocks than algorithms hold at once, so that the list does not grow either.
     if (blocks_.capacity() == 0) blocks_.reserve(64);
-    add_chunk(std::max({bytes, capacity(), std::size_t{1} << 16}));
+    add_chunk(std::max(std::max(bytes, capacity()), std::size_t{1} << 16));
   }
 
   // Blocks come off in the reverse order of their making, so the last used chunk holds the block.
   void retire(std::byte const* block) {
-    for (auto c = chunks_.rbegin(); c != chunks_.rend(); ++c) {
-      if (c->used == 0) continue;
-      c->used = static_cast<std::size_t>(block - c->memory.get());
-      return;
-    }
+    std::size_t last = chunks_.size() - 1;
+    while (chunks_[last].used == 0) --last;
+    chunks_[last].used = static_cast<std::size_t>(block - chunks_[last].first);
   }
 
   void merge() {
     std::size_t const size = capacity();
-    chunks_.clear();
+    free_chunks();
     add_chunk(size);
   }
 

@@ -19,10 +19,11 @@ namespace stiefelx::host {
 class thread_pool {
  public:
   /// \param[in] threads  workers, the caller included; at least 1
-  explicit thread_pool(int threads) : size_(threads < 1 ? 1 : threads) {
-    threads_.reserve(static_cast<std::size_t>(size_ - 1));
+  explicit thread_pool(int threads)
+      : size_(threads < 1 ? 1 : threads), threads_(static_cast<std::size_t>(size_ - 1)) {
     for (int worker = 1; worker < size_; ++worker)
-      threads_.emplace_back([this, worker] { serve(worker); });
+      threads_[static_cast<std::size_t>(worker - 1)] =
+          std::thread([this, worker] { serve(worker); });
   }
   thread_pool(thread_pool const&) = delete;
   thread_pool& operator=(thread_pool const&) = delete;

@@ -2,13 +2,16 @@
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <istream>
+#include <limits>
 #include <ostream>
+#include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <stiefelx/optim/state.hpp>
 
@@ -44,22 +47,26 @@ inline constexpr std::uint32_t longest_state_name = 4096;
 // What a damaged header can make the reader allocate before the stream turns out to be shorter.
 inline constexpr std::size_t state_chunk = std::size_t{1} << 20;
 
-// The polynomial of zlib and PNG, its lowest power first.
-inline constexpr auto crc_table = [] {
-  std::array<std::uint32_t, 256> table{};
-  for (std::uint32_t i = 0; i < 256; ++i) {
-    std::uint32_t c = i;
-    for (int k = 0; k < 8; ++k) c = (c >> 1) ^ ((c & 1) != 0 ? 0xEDB88320U : 0U);
-    table[i] = c;
+// What each byte adds to a checksum. The polynomial is that of zlib and PNG, its lowest power
+// first.
+struct crc_table {
+  std::uint32_t of_byte[256];
+
+  crc_table() {
+    for (std::uint32_t i = 0; i < 256; ++i) {
+      std::uint32_t c = i;
+      for (int k = 0; k < 8; ++k) c = (c >> 1) ^ ((c & 1) != 0 ? 0xEDB88320U : 0U);
+      of_byte[i] = c;
+    }
   }
-  return table;
-}();
+};
 
 class checksum {
  public:
   void add(char const* bytes, std::size_t count) {
+    static crc_table const table;
     for (std::size_t i = 0; i < count; ++i)
-      sum_ = (sum_ >> 8) ^ crc_table[(sum_ ^ static_cast<unsigned char>(bytes[i])) & 255U];
+      sum_ = (sum_ >> 8) ^ table.of_byte[(sum_ ^ static_cast<unsigned char>(bytes[i])) & 255U];
   }
   std::uint32_t sum() const { return ~sum_; }
 
@@ -69,11 +76,9 @@ class checksum {
 
 // Bytes of one entry; 0 for a name that is none of a scalar.
 inline std::size_t scalar_bytes(std::string_view scalar) {
-  std::pair<std::string_view, std::size_t> const known[] = {
-      {"float32", 4}, {"float64", 8}, {"complex64", 8}, {"complex128", 16}, {"int32", 4}};
-  for (auto const& [name, bytes] : known)
-    if (scalar == name) return bytes;
-  return 0;
+  if (scalar == "float32" || scalar == "int32") return 4;
+  if (scalar == "float64" || scalar == "complex64") return 8;
+  return scalar == "complex128" ? 16 : 0;
 }
 
 // rows * cols * the bytes of an entry. Throws where that is no size.
