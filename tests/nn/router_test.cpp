@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Routing and its gradients, with the balance loss on top.
+// The short form of routing, with softmax of all experts or of the k best, and its gradients.
 
 #include <cmath>
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 #include <boost/test/unit_test.hpp>
 
-#include <stiefelx/nn/balance.hpp>
 #include <stiefelx/nn/router.hpp>
 #include <support/backends.hpp>
 #include <support/data.hpp>
@@ -25,6 +25,11 @@ namespace {
 
 using namespace support;
 using stiefelx::router_options;
+
+// One backend a scalar, since the bodies are the same text on both: choices in float, whose
+// rounding they have to stand, gradients in double.
+using choice_cases = std::tuple<test_case<host_backend, float>>;
+using gradient_cases = std::tuple<test_case<archetype_backend, double>>;
 
 /// A routing, downloaded.
 template <class S>
@@ -109,7 +114,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(weights_are_softmax_of_all_or_of_the_chosen, Case,
   }
 }
 
-BOOST_AUTO_TEST_CASE_TEMPLATE(experts_are_listed_by_falling_score, Case, real_cases) {
+BOOST_AUTO_TEST_CASE_TEMPLATE(experts_are_listed_by_falling_score, Case, choice_cases) {
   using S = typename Case::scalar;
   matrix_x<S> scores(4, 5);
   scores << 1, 2, -3, 0, 5,  //
@@ -130,7 +135,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(experts_are_listed_by_falling_score, Case, real_ca
   BOOST_TEST(sorted(3, 4) == 2);
 }
 
-BOOST_AUTO_TEST_CASE_TEMPLATE(near_ties_are_decided_by_score_not_by_probability, Case, real_cases) {
+BOOST_AUTO_TEST_CASE_TEMPLATE(near_ties_are_decided_by_score_not_by_probability, Case,
+                              choice_cases) {
   using S = typename Case::scalar;
   // These scores differ in the last digit and their exponentials are equal after rounding.
   matrix_x<S> scores(3, 1);
@@ -139,7 +145,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(near_ties_are_decided_by_score_not_by_probability,
   BOOST_TEST(run_scores<Case>(scores, {.top_k = 2}).ids(1, 0) == 0);
 }
 
-BOOST_AUTO_TEST_CASE_TEMPLATE(large_scores_do_not_overflow, Case, real_cases) {
+BOOST_AUTO_TEST_CASE_TEMPLATE(large_scores_do_not_overflow, Case, choice_cases) {
   using S = typename Case::scalar;
   matrix_x<S> scores(3, 2);
   scores << S(-1e30), S(-2e30), S(1e30), S(-1e30), S(1e30), S(-1e30);
@@ -149,7 +155,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(large_scores_do_not_overflow, Case, real_cases) {
   BOOST_TEST(same(d.weights, expected));
 }
 
-BOOST_AUTO_TEST_CASE_TEMPLATE(scores_that_are_not_numbers_give_valid_ids, Case, real_cases) {
+BOOST_AUTO_TEST_CASE_TEMPLATE(scores_that_are_not_numbers_give_valid_ids, Case, choice_cases) {
   using S = typename Case::scalar;
   S const nan = std::numeric_limits<S>::quiet_NaN(), inf = std::numeric_limits<S>::infinity();
   matrix_x<S> scores(4, 6);
@@ -166,7 +172,10 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(scores_that_are_not_numbers_give_valid_ids, Case, 
     index_t const chosen = k == 0 ? 4 : k;
     auto weights = p.up(matrix_x<S>::Zero(chosen, 6));
     auto ids = p.up(matrix_x<int>::Constant(chosen, 6, -1));
-    run_batch(p.ctx, 6, stiefelx::gate_body{{.top_k = k}}, probabilities, weights, ids);
+    router_options const options{.top_k = k, .renormalize = k != 1};
+    auto const nothing = scratch<double>(p.ctx, 0, 0);
+    run_batch(p.ctx, 6, stiefelx::token_choice_body{options.choice(4), options.gates(), 4}, nothing,
+              nothing, probabilities, weights, ids);
     matrix_x<int> const found = p.down(ids);
     for (index_t t = 0; t < 6; ++t) {
       std::vector<int> seen(4, 0);
@@ -179,7 +188,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(scores_that_are_not_numbers_give_valid_ids, Case, 
   }
 }
 
-BOOST_AUTO_TEST_CASE_TEMPLATE(edges_of_the_sizes_are_routed, Case, real_cases) {
+BOOST_AUTO_TEST_CASE_TEMPLATE(edges_of_the_sizes_are_routed, Case, choice_cases) {
   using S = typename Case::scalar;
   auto const none = run_route<Case>(random_matrix<S>(3, 4, 1), matrix_x<S>(3, 0), {.top_k = 2});
   BOOST_TEST(none.ids.rows() == 2);
@@ -194,7 +203,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(edges_of_the_sizes_are_routed, Case, real_cases) {
   BOOST_TEST(nobody.ids.rows() == 0);
 }
 
-BOOST_AUTO_TEST_CASE_TEMPLATE(permuted_tokens_are_routed_alike, Case, real_cases) {
+BOOST_AUTO_TEST_CASE_TEMPLATE(permuted_tokens_are_routed_alike, Case, choice_cases) {
   using S = typename Case::scalar;
   matrix_x<S> const router = random_matrix<S>(6, 4, 1), x = random_matrix<S>(6, 5, 2);
   Eigen::PermutationMatrix<Eigen::Dynamic> turn(5);
@@ -210,34 +219,27 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(permuted_tokens_are_routed_alike, Case, real_cases
 
 // --- backward ------------------------------------------------------------------------------------
 
-BOOST_AUTO_TEST_CASE_TEMPLATE(gradients_agree_with_central_differences, Case, double_cases) {
+BOOST_AUTO_TEST_CASE_TEMPLATE(gradients_agree_with_central_differences, Case, gradient_cases) {
   matrix_x<double> const router = random_matrix<double>(5, 4, 3),
                          x = random_matrix<double>(5, 6, 4);
   for (router_options options : choices) {
     matrix_x<double> const c = random_matrix<double>(options.top_k == 0 ? 4 : options.top_k, 6, 5);
     auto const base = run_route<Case>(router, x, options);
-    // With a balance loss of size alpha on top; f_e is constant while no choice changes.
-    double const alpha = 0.7;
     auto const loss = [&](matrix_x<double> const& w, matrix_x<double> const& tokens) {
       place<Case> p;
       auto const routes = stiefelx::route(p.ctx, p.up(w), p.up(tokens), options);
       auto const d = read(p, routes);
       BOOST_TEST_REQUIRE(same(d.ids, base.ids));
-      auto balance = p.up(matrix_x<double>::Zero(1, 1));
-      auto dscores = p.up(matrix_x<double>::Zero(4, 6));
-      stiefelx::balance_loss(p.ctx, alpha, routes, balance, dscores);
-      return wave_loss(c, d.weights) + p.down(balance)(0, 0);
+      return wave_loss(c, d.weights);
     };
     place<Case> p;
     auto const w = p.up(router);
     auto const tokens = p.up(x);
     auto const routes = stiefelx::route(p.ctx, w, tokens, options);
     auto dscores = p.up(matrix_x<double>::Constant(4, 6, std::nan("")));
-    auto balance = p.up(matrix_x<double>::Zero(1, 1));
     auto drouter = p.up(matrix_x<double>::Zero(5, 4));
     auto dx = p.up(matrix_x<double>::Constant(5, 6, std::nan("")));
     stiefelx::gate_backward(p.ctx, routes, p.up(wave_gradient(c, base.weights)), dscores);
-    stiefelx::balance_loss(p.ctx, alpha, routes, balance, dscores);
     stiefelx::router_backward(p.ctx, w, tokens, dscores, drouter, 0, dx);
     BOOST_TEST_CONTEXT(text_of(options)) {
       BOOST_TEST_CONTEXT("router")
@@ -251,7 +253,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(gradients_agree_with_central_differences, Case, do
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(experts_out_of_choice_get_no_renormalized_gradient, Case,
-                              real_cases) {
+                              gradient_cases) {
   using S = typename Case::scalar;
   place<Case> p;
   auto const routes = stiefelx::route(p.ctx, p.up(random_matrix<S>(5, 4, 1)),
@@ -267,7 +269,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(experts_out_of_choice_get_no_renormalized_gradient
     }
 }
 
-BOOST_AUTO_TEST_CASE_TEMPLATE(the_router_accumulates_and_dx_takes_beta, Case, real_cases) {
+BOOST_AUTO_TEST_CASE_TEMPLATE(the_router_accumulates_and_dx_takes_beta, Case, gradient_cases) {
   using S = typename Case::scalar;
   place<Case> p;
   matrix_x<S> const router = random_matrix<S>(5, 4, 1), x = random_matrix<S>(5, 6, 2);
@@ -291,7 +293,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(the_router_accumulates_and_dx_takes_beta, Case, re
 
 // --- errors --------------------------------------------------------------------------------------
 
-BOOST_AUTO_TEST_CASE_TEMPLATE(wrong_options_and_shapes_are_named, Case, double_cases) {
+BOOST_AUTO_TEST_CASE_TEMPLATE(wrong_options_and_shapes_are_named, Case, gradient_cases) {
   place<Case> p;
   auto const router = p.up(random_matrix<double>(5, 4, 1));
   auto const x = p.up(random_matrix<double>(5, 6, 2));

@@ -1,215 +1,209 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include <cmath>
+#include <concepts>
 #include <utility>
 
 #include <stiefelx/core/context.hpp>
-#include <stiefelx/nn/beta.hpp>
-#include <stiefelx/team/team.hpp>
+#include <stiefelx/nn/expert_choice.hpp>
+#include <stiefelx/nn/expert_list.hpp>
+#include <stiefelx/nn/gate_backward.hpp>
+#include <stiefelx/nn/router_noise.hpp>
+#include <stiefelx/nn/router_options.hpp>
+#include <stiefelx/nn/router_scores.hpp>
+#include <stiefelx/nn/routing.hpp>
 
 namespace stiefelx {
 
-/// Which experts a token gets and how they are weighted.
-/// \ingroup nn
-struct router_options {
-  index_t top_k = 0;        ///< experts a token, or 0 for all of them (a soft mixture)
-  bool renormalize = true;  ///< whether the chosen weights are scaled to sum 1
-};
-
-/// \brief What route() decided for T tokens and E experts, k of them a token.
-/// \ingroup nn
-///
-/// A token's experts are listed by falling score, ties by rising index; a soft mixture lists all of
-/// them by index. The list's order is the order of Gram-Schmidt.
-template <class Probabilities, class Weights, class Ids>
-struct routing {
-  Probabilities probabilities;  ///< E x T, softmax of the scores
-  Weights weights;              ///< k x T, gate weights of the listed experts
-  Ids ids;                      ///< k x T, int, the listed experts
-  router_options options;       ///< as given to route()
-};
-
-/// \brief Team text: softmax, choice and weights of one token.
-/// \ingroup nn
-struct gate_body {
-  router_options options;  ///< number of experts and normalization
-
-  /// \returns 0: no scratch
-  index_t scratch_size() const { return 0; }
-
-  /// \param[in]     team     lanes; one works, experts are few
-  /// \param[in]     t        the token
-  /// \param[in,out] p        E x T, scores; become probabilities
-  /// \param[out]    weights  k x T
-  /// \param[out]    ids      k x T
-  template <Team Lanes, class S>
-  STIEFELX_HD void operator()(Lanes const& team, index_t t, double*, matrix_ref<S> p,
-                              matrix_ref<S> weights, matrix_ref<int> ids) const {
-    if (team.rank() != 0) return;
-    index_t const experts = p.rows, k = ids.rows;
-    S* const score = p.column(t);
-    double largest = static_cast<double>(score[0]);
-    for (index_t e = 1; e < experts; ++e)
-      if (static_cast<double>(score[e]) > largest) largest = static_cast<double>(score[e]);
-    // Chosen by score, before rounding can make two probabilities equal.
-    for (index_t i = 0; i < k; ++i) {
-      index_t best = -1;
-      if (options.top_k == 0) {
-        best = i;
-      } else {
-        for (index_t e = 0; e < experts; ++e) {
-          bool taken = false;
-          for (index_t j = 0; j < i; ++j) taken = taken || ids(j, t) == static_cast<int>(e);
-          if (!taken && (best < 0 || score[e] > score[best])) best = e;
-        }
-      }
-      ids(i, t) = static_cast<int>(best);
-    }
-    double sum = 0;
-    for (index_t e = 0; e < experts; ++e) sum += std::exp(static_cast<double>(score[e]) - largest);
-    for (index_t e = 0; e < experts; ++e)
-      score[e] = static_cast<S>(std::exp(static_cast<double>(score[e]) - largest) / sum);
-    double chosen = 0;
-    for (index_t i = 0; i < k; ++i) chosen += static_cast<double>(score[ids(i, t)]);
-    bool const scaled = options.renormalize && options.top_k != 0;
-    for (index_t i = 0; i < k; ++i) {
-      double const w = static_cast<double>(score[ids(i, t)]);
-      weights(i, t) = static_cast<S>(scaled ? w / chosen : w);
-    }
-  }
-};
-
-/// \brief Team text: gradient of one token's scores from that of its gate weights.
-/// \ingroup nn
-struct gate_backward_body {
-  router_options options;  ///< as in the forward call
-
-  /// \returns 0: no scratch
-  index_t scratch_size() const { return 0; }
-
-  /// \param[in]  team      lanes; one works
-  /// \param[in]  t         the token
-  /// \param[in]  p         E x T, probabilities
-  /// \param[in]  weights   k x T
-  /// \param[in]  ids       k x T
-  /// \param[in]  dweights  k x T
-  /// \param[out] dscores   E x T
-  template <Team Lanes, class S>
-  STIEFELX_HD void operator()(Lanes const& team, index_t t, double*, matrix_ref<S const> p,
-                              matrix_ref<S const> weights, matrix_ref<int const> ids,
-                              matrix_ref<S const> dweights, matrix_ref<S> dscores) const {
-    if (team.rank() != 0) return;
-    index_t const experts = p.rows, k = ids.rows;
-    double mean = 0;
-    for (index_t i = 0; i < k; ++i)
-      mean += static_cast<double>(weights(i, t)) * static_cast<double>(dweights(i, t));
-    bool const closed = options.renormalize || options.top_k == 0;
-    for (index_t e = 0; e < experts; ++e)
-      dscores(e, t) = closed ? S(0) : static_cast<S>(-static_cast<double>(p(e, t)) * mean);
-    for (index_t i = 0; i < k; ++i) {
-      double const w = static_cast<double>(weights(i, t)), dw = static_cast<double>(dweights(i, t));
-      dscores(ids(i, t), t) = static_cast<S>(w * (dw - mean));
-    }
-  }
-};
-
 namespace detail {
 
-inline void expect_router(char const* function, index_t experts, router_options options) {
-  expect_option(options.top_k >= 0 && options.top_k <= experts, function, "top_k", options.top_k,
-                "a number from 0 (all) to the number of experts");
-  expect_option(!(options.top_k == 1 && options.renormalize && experts > 1), function, "top_k",
-                options.top_k,
-                "more than 1 with renormalize, since a single weight of 1 has no gradient");
+template <class C>
+concept RoutingChoice = TokenChoice<C> || std::same_as<C, expert_choice>;
+
+// Noise has a scale only where there is noise; a bias cannot move a load that is even as it is.
+template <class Choice, class Term>
+concept TermOf =
+    RoutingTerm<Term> && (!is_term<noise_scale, Term> || std::same_as<Choice, noisy_top_k>) &&
+    (!is_term<selection_bias, Term> || TokenChoice<Choice>);
+
+template <class Term>
+void expect_term(char const* function, index_t rows, index_t tokens, Term const& term) {
+  if constexpr (is_term<token_weights, Term>)
+    expect_shape(function, "token_weights", term.values, 1, tokens);
+  if constexpr (is_term<selection_bias, Term>)
+    expect_shape(function, "selection_bias", term.values, rows, 1);
+  if constexpr (is_term<router_bias, Term>)
+    expect_shape(function, "router_bias", term.values, rows, 1);
+  if constexpr (is_term<noise_scale, Term>)
+    expect_shape(function, "noise_scale", term.scores, rows, tokens);
+}
+
+template <class Choice, class... Terms>
+void expect_routing(char const* function, index_t rows, [[maybe_unused]] index_t tokens,
+                    Choice const& choice, Terms const&... terms) {
+  choice.expect_options(function, rows);
+  (expect_term(function, rows, tokens, terms), ...);
+}
+
+template <class Ctx, class Choice, class Scores, class... Terms>
+void add_noise_of(Ctx& ctx, Choice const& choice, Scores& scores, Terms const&... terms) {
+  if constexpr (std::same_as<Choice, noisy_top_k>) {
+    if (!choice.training) return;
+    if constexpr (has_term<noise_scale, Terms...>)
+      add_score_noise(ctx, choice.stream, choice.deviation,
+                      term_or<noise_scale>(nullptr, terms...).scores, scores);
+    else
+      add_score_noise(ctx, choice.stream, choice.deviation, scores);
+  }
+}
+
+template <class Options, class P, class W, class I>
+routing<P, W, I, Options> routing_of(P probabilities, W weights, I ids, Options const& options,
+                                     index_t experts) {
+  return {std::move(probabilities), std::move(weights), std::move(ids), options, experts};
+}
+
+// Turns the scores into a routing; they become its probabilities.
+template <class Ctx, class Scores, class Choice, class... Terms>
+auto route_token_by_token(Ctx& ctx, Scores scores, Choice const& choice, Terms const&... terms) {
+  using S = scalar_t<Scores>;
+  index_t const rows = scores.rows(), tokens = scores.cols();
+  choice_rule const rule = choice.choice(rows);
+  auto const none = scratch<double>(ctx, 0, 0);
+  auto const& bias = dense(ctx, term_or<selection_bias>(selection_bias(none), terms...).values);
+  auto const& padding = dense(ctx, term_or<token_weights>(token_weights(none), terms...).values);
+  auto weights = scratch<S>(ctx, rule.slots(), tokens);
+  auto ids = scratch<int>(ctx, rule.slots(), tokens);
+  add_noise_of(ctx, choice, scores, terms...);
+  run_batch(ctx, rows > 0 ? tokens : 0, token_choice_body{rule, choice.gates(), rows}, bias,
+            padding, scores, weights, ids);
+  return routing_of(std::move(scores), std::move(weights), std::move(ids), choice, rule.experts);
+}
+
+template <class Ctx, class Scores, class... Terms>
+auto route_by_experts(Ctx& ctx, Scores scores, expert_choice const& choice, Terms const&... terms) {
+  using S = scalar_t<Scores>;
+  index_t const rows = scores.rows(), tokens = scores.cols();
+  gate_rule const gates = choice.gates();
+  auto const none = scratch<double>(ctx, 0, 0);
+  auto const& padding = dense(ctx, term_or<token_weights>(token_weights(none), terms...).values);
+  auto weights = scratch<S>(ctx, rows, tokens);
+  auto ids = scratch<int>(ctx, rows, tokens);
+  auto level = scratch<double>(ctx, 1, tokens);
+  auto taken = scratch<int>(ctx, rows, tokens);
+  index_t const routed = rows > 0 ? tokens : 0;
+  run_batch(ctx, routed, token_level_body{gates.score}, std::as_const(scores), level);
+  run_batch(ctx, rows, take_tokens_body{choice.capacity}, std::as_const(scores),
+            std::as_const(level), padding, taken);
+  run_batch(ctx, routed, taken_list_body{choice.order, gates, rows}, std::as_const(taken), padding,
+            scores, weights, ids);
+  return routing_of(std::move(scores), std::move(weights), std::move(ids), choice, rows);
+}
+
+template <class Ctx, class Scores, class Choice, class... Terms>
+auto route_owned(Ctx& ctx, Scores scores, Choice const& choice, Terms const&... terms) {
+  if constexpr (std::same_as<Choice, expert_choice>)
+    return route_by_experts(ctx, std::move(scores), choice, terms...);
+  else
+    return route_token_by_token(ctx, std::move(scores), choice, terms...);
 }
 
 }  // namespace detail
 
-/// \brief Routes every token: softmax scores, the chosen experts and their gate weights.
+/// \brief Routes every token: scores, the chosen experts and their gate weights.
 /// \ingroup nn
 ///
-/// Scores are \f$ \ell = w^T x \f$, probabilities \f$ p = \mathrm{softmax}(\ell) \f$. The k largest scores
-/// are chosen, ties to the lowest index; their weights are \f$ p_e \f$, or \f$ p_e \f$ over the sum of the
-/// chosen, which is the softmax of the chosen scores. Softmax runs in double.
+/// Scores are \f$ \ell = w^T x \f$, plus a bias where there is one. How experts are chosen and what
+/// they weigh is the type and the members of `choice`: router_options, soft, top_k, top_p,
+/// noisy_top_k, expert_choice, or a TokenChoice of one's own. Ties go to the lowest index, in the
+/// precision of the scores; values and weights are computed in double.
 ///
-/// \param[in] ctx      where to run; nothing waits
-/// \param[in] router   d x E, no bias
-/// \param[in] x        d x T, a token is a column
-/// \param[in] options  number of experts a token, and normalization
+/// \param[in] ctx     where to run; nothing waits
+/// \param[in] router  d x E
+/// \param[in] x       d x T, a token is a column
+/// \param[in] choice  which experts, and how they are weighted
+/// \param[in] terms   any of router_bias, token_weights, selection_bias (not with expert_choice)
+///                    and noise_scale (with noisy_top_k), in any order
 /// \returns a routing in scratch: it lives until the backward pass has used it
-/// \throws shape_error   if the router's rows are not x's
-/// \throws option_error  if top_k is out of range, or 1 with renormalize (its gradient is zero)
+/// \throws shape_error   if the router's rows are not x's, or a term does not fit
+/// \throws option_error  if a member of choice is out of range; k = 1 with renormalize is, since
+///                       a weight that is always 1 has no gradient
 /// \par Cost
-/// 2 d E T flops; (E + 2k) T scratch entries.
+/// 2 d E T flops; (E + 2k) T scratch entries. About k E comparisons a token; expert_choice counts
+/// the T tokens of an expert a few times as often as T has binary digits, at most 65 times.
 /// \see \cite shazeer2017
-template <class Ctx, RealMatrix Router, RealMatrix X>
-  requires SameScalar<Router, X>
-auto route(Ctx& ctx, Router const& router, X const& x, router_options options = {}) {
-  using S = scalar_t<X>;
-  index_t const experts = router.cols(), tokens = x.cols();
-  expect_shape("route", "router", router, x.rows(), experts);
-  detail::expect_router("route", experts, options);
-  index_t const k = options.top_k == 0 ? experts : options.top_k;
-  auto probabilities = product(ctx, router.adjoint(), x);
-  auto weights = scratch<S>(ctx, k, tokens);
-  auto ids = scratch<int>(ctx, k, tokens);
-  run_batch(ctx, experts > 0 ? tokens : 0, gate_body{options}, probabilities, weights, ids);
-  return routing<decltype(probabilities), decltype(weights), decltype(ids)>{
-      std::move(probabilities), std::move(weights), std::move(ids), options};
+template <class Ctx, RealMatrix Router, RealMatrix X, class Choice = router_options, class... Terms>
+  requires SameScalar<Router, X> && detail::RoutingChoice<Choice> &&
+           (detail::TermOf<Choice, Terms> && ...)
+auto route(Ctx& ctx, Router const& router, X const& x, Choice choice = {}, Terms const&... terms) {
+  expect_shape("route", "router", router, x.rows(), router.cols());
+  detail::expect_routing("route", router.cols(), x.cols(), choice, terms...);
+  if constexpr (detail::has_term<router_bias, Terms...>) {
+    auto const& bias = detail::term_or<router_bias>(nullptr, terms...).values;
+    return detail::route_owned(ctx, router_scores(ctx, router, bias, x), choice, terms...);
+  } else {
+    return detail::route_owned(ctx, router_scores(ctx, router, x), choice, terms...);
+  }
 }
 
-/// \brief Gradient of the scores from the gradient of the gate weights.
+/// \brief Routes tokens by scores of any origin.
 /// \ingroup nn
-///
-/// With \f$ g_i \f$ the weights and \f$ \bar g_i \f$ their gradients: \f$ \bar \ell_i = g_i (\bar g_i - \sum_j
-/// g_j \bar g_j) \f$ for the chosen, and for the others 0 when weights are renormalized,
-/// \f$ -p_e \sum_j g_j \bar g_j \f$ when not. The choice itself is constant.
-///
-/// \param[in]  ctx       where to run; nothing waits
-/// \param[in]  routes    of the forward call
-/// \param[in]  dweights  k x T
-/// \param[out] dscores   E x T, overwritten
-/// \throws shape_error  if a shape is wrong
-template <class Ctx, class Routing, Matrix DW, class DS>
-  requires OutputMatrix<DS> && SameScalar<DW, DS>
-void gate_backward(Ctx& ctx, Routing const& routes, DW const& dweights, DS&& dscores) {
-  index_t const tokens = routes.probabilities.cols();
-  expect_shape("gate_backward", "dweights", dweights, routes.weights.rows(), tokens);
-  expect_shape("gate_backward", "dscores", dscores, routes.probabilities.rows(), tokens);
-  auto const& incoming = dense(ctx, dweights);
-  run_batch(ctx, tokens, gate_backward_body{routes.options}, routes.probabilities, routes.weights,
-            routes.ids, incoming, dscores);
+/// \param[in] ctx     where to run; nothing waits
+/// \param[in] scores  E x T
+/// \param[in] choice  as for route()
+/// \param[in] terms   as for route(), without router_bias
+/// \returns a routing in scratch
+/// \throws shape_error   if a term does not fit
+/// \throws option_error  if a member of choice is out of range
+template <class Ctx, RealMatrix Scores, class Choice = router_options, class... Terms>
+  requires(detail::RoutingChoice<Choice> && (detail::TermOf<Choice, Terms> && ...) &&
+           !detail::has_term<router_bias, Terms...>)
+auto route_scores(Ctx& ctx, Scores const& scores, Choice choice = {}, Terms const&... terms) {
+  detail::expect_routing("route_scores", scores.rows(), scores.cols(), choice, terms...);
+  return detail::route_owned(ctx, clone(ctx, scores), choice, terms...);
 }
 
-/// \brief Gradients of the router's weights and of its input from those of the scores.
+/// \brief Routes tokens to experts that are given: the replay of an earlier choice.
 /// \ingroup nn
 ///
-/// \f$ \bar w \mathrel{+}= x\,\bar\ell^T \f$ and \f$ \bar x = \beta \bar x + w\,\bar\ell \f$: the parameter
-/// gradient accumulates, the activation gradient takes beta.
+/// Weights and probabilities come from the scores as they are now, for the given list in the given
+/// order. With the ids of a routing, its scores and its options the result has the same bits: so
+/// a second forward pass cannot choose otherwise in a near tie, and a policy is trained on the
+/// experts that it was sampled with \cite ma2025replay. Empty slots (-1) may stand anywhere, and
+/// what is no expert or listed before counts as one; the result has them last. gate_backward()
+/// serves it.
 ///
-/// \param[in]     ctx      where to run; nothing waits
-/// \param[in]     router   d x E
-/// \param[in]     x        d x T, of the forward call
-/// \param[in]     dscores  E x T
-/// \param[in,out] drouter  d x E, accumulates
-/// \param[in]     beta     factor of what dx holds; with 0 it is not read
-/// \param[in,out] dx       d x T; must not overlap dscores or drouter
-/// \throws shape_error  if a shape is wrong
-/// \throws alias_error  if dx overlaps dscores or drouter
-template <class Ctx, RealMatrix Router, RealMatrix X, Matrix DS, class DR, class DX>
-  requires OutputMatrix<DR> && OutputMatrix<DX> && SameScalar<Router, X, DS, DR, DX>
-void router_backward(Ctx& ctx, Router const& router, X const& x, DS const& dscores, DR&& drouter,
-                     double beta, DX&& dx) {
-  expect_shape("router_backward", "router", router, x.rows(), router.cols());
-  expect_shape("router_backward", "dscores", dscores, router.cols(), x.cols());
-  expect_shape("router_backward", "drouter", drouter, router.rows(), router.cols());
-  expect_shape("router_backward", "dx", dx, x.rows(), x.cols());
-  expect_distinct(ctx, "router_backward", "dx", dx, "dscores", dscores);
-  expect_distinct(ctx, "router_backward", "drouter", drouter, "dx", dx);
-  multiply_add(ctx, 1, x, dscores.adjoint(), drouter);
-  apply_beta(ctx, beta, dx);
-  multiply_add(ctx, 1, router, dscores, dx);
+/// \param[in] ctx     where to run; nothing waits
+/// \param[in] scores  E x T
+/// \param[in] ids     k x T of int, k at most E
+/// \param[in] choice  of the routing that the ids are from; its gates and its noise are used
+/// \param[in] terms   as for route_scores(); a selection bias changes nothing
+/// \returns a routing in scratch, with k slots
+/// \throws shape_error   if ids does not fit scores, or a term does not
+/// \throws option_error  if a member of choice is out of range
+template <class Ctx, RealMatrix Scores, Matrix Ids, class Choice = router_options, class... Terms>
+  requires(detail::RoutingChoice<Choice> && (detail::TermOf<Choice, Terms> && ...) &&
+           !detail::has_term<router_bias, Terms...> && std::same_as<scalar_t<Ids>, int>)
+auto route_replay(Ctx& ctx, Scores const& scores, Ids const& ids, Choice choice = {},
+                  Terms const&... terms) {
+  using S = scalar_t<Scores>;
+  index_t const rows = scores.rows(), tokens = scores.cols(), slots = ids.rows();
+  detail::expect_routing("route_replay", rows, tokens, choice, terms...);
+  expect_shape("route_replay", "ids", ids, slots < rows ? slots : rows, tokens);
+  index_t experts = rows;
+  if constexpr (TokenChoice<Choice>) experts = choice.choice(rows).experts;
+  auto const none = scratch<double>(ctx, 0, 0);
+  auto const& padding =
+      dense(ctx, detail::term_or<token_weights>(token_weights(none), terms...).values);
+  auto const& given = dense(ctx, ids);
+  auto probabilities = clone(ctx, scores);
+  auto weights = scratch<S>(ctx, slots, tokens);
+  auto listed = scratch<int>(ctx, slots, tokens);
+  detail::add_noise_of(ctx, choice, probabilities, terms...);
+  run_batch(ctx, rows > 0 ? tokens : 0, given_list_body{experts, choice.gates(), rows, slots},
+            given, padding, probabilities, weights, listed);
+  return detail::routing_of(std::move(probabilities), std::move(weights), std::move(listed), choice,
+                            experts);
 }
 
 }  // namespace stiefelx
