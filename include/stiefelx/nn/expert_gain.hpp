@@ -23,7 +23,8 @@ struct gain_body {
   STIEFELX_HD void operator()(Lanes const& team, index_t t, double*, matrix_ref<S const> gain,
                               matrix_ref<int const> ids, matrix_ref<S> weights) const {
     if (team.rank() != 0) return;
-    for (index_t i = 0; i < ids.rows; ++i) weights(i, t) *= gain(ids(i, t), 0);
+    for (index_t i = 0; i < ids.rows; ++i)
+      if (ids(i, t) >= 0) weights(i, t) *= gain(ids(i, t), 0);
   }
 };
 
@@ -56,7 +57,7 @@ struct gain_backward_body {
 /// \brief Multiplies gate weights by a learned gain for each expert.
 /// \ingroup nn
 ///
-/// \f$ c_{it} = \gamma_{e}\,w_{it} \f$ for the expert e listed at (i, t). The orthonormal mixture forgets
+/// \f$ c_{it} = \gamma_{e}\,w_{it} \f$ for the expert e listed at (i, t); empty slots stay. The orthonormal mixture forgets
 /// the size of B; a gain that starts at zero lets such a layer start as the frozen one and learn
 /// its size.
 ///
