@@ -12,9 +12,9 @@ peers, and prints times, rates and ratios. docs/benchmarks.md says what they mea
   --filter REGEX  only rows whose case/shape/scalar/threads has a match of REGEX, like
                   'retract_qr/n=4096,p=64/float/1'; alike for the library and every peer
   --json FILE     also writes all rows to FILE, one JSON object a line
-  --peers         also measures eigen, lapack, torch, torch-eager, geoopt and pymanopt; one that is
-                  absent is named with the reason. bash bench/peers/install.sh installs the Python
-                  ones
+  --peers         also measures eigen, lapack, torch, torch-eager, torch-loop, torch-dense, geoopt and
+                  pymanopt; one that is absent is named with the reason. bash
+                  bench/peers/install.sh installs the Python ones
   --help          this text
 
 STIEFELX_BUILD_DIR      build folder, default build/bench in the repository
@@ -168,8 +168,8 @@ if [ $peers = yes ]; then
     fi
   done
   folder=${STIEFELX_PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/stiefelx/peers}
-  for name in torch torch-eager geoopt pymanopt-cg pymanopt-tr pymanopt-cg-grassmann \
-    pymanopt-tr-grassmann geoopt-rsgd geoopt-radam; do
+  for name in torch torch-eager torch-loop torch-dense geoopt pymanopt-cg pymanopt-tr \
+    pymanopt-cg-grassmann pymanopt-tr-grassmann geoopt-rsgd geoopt-radam; do
     script=("$root/bench/peers/with_${name/-/_}.py")
     case $name in
       pymanopt-*) script=("$root/bench/peers/with_pymanopt.py" --impl $name) ;;

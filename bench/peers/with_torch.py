@@ -2,7 +2,6 @@
 """The peer torch: the shortest torch code that calls one library routine for the whole case."""
 import sys
 
-import moe_layer
 import peer
 
 
@@ -130,17 +129,6 @@ def expert_gram_schmidt(torch, shape, dtype):
     return compute
 
 
-def moe_lora(torch, shape, dtype):
-    layer = moe_layer.Layer(torch, shape, dtype)
-
-    def fault():
-        with torch.no_grad():
-            a, b = layer.rank_gated(), layer.expert_loop()
-        error = float((a - b).norm() / b.norm())
-        return "" if error < 1e-4 else "two forms of the layer differ by %.1e" % error
-    return lambda: layer.step(layer.rank_gated), fault
-
-
 SETUPS = {
     "gemm": gemm,
     "gram": gram,
@@ -153,7 +141,6 @@ SETUPS = {
     "riemannian_adam": orthonormal(riemannian_adam),
     "gram_schmidt": orthonormal(gram_schmidt),
     "expert_gram_schmidt": orthonormal(expert_gram_schmidt),
-    "moe_lora_forward_backward": moe_lora,
 }
 
 if __name__ == "__main__":

@@ -41,17 +41,6 @@ def expert_gram_schmidt(torch, shape, dtype):
     return call, lambda: peer.orthonormality_fault(torch, torch.stack(state["q"], 2))
 
 
-def moe_lora(torch, shape, dtype):
-    layer = moe_layer.Layer(torch, shape, dtype)
-
-    def fault():
-        with torch.no_grad():
-            a, b = layer.expert_loop(), layer.rank_gated()
-        error = float((a - b).norm() / b.norm())
-        return "" if error < 1e-4 else "two forms of the layer differ by %.1e" % error
-    return lambda: layer.step(layer.expert_loop), fault
-
-
 def omoe(torch, shape, dtype):
     layer = moe_layer.Layer(torch, shape, dtype)
 
@@ -60,13 +49,12 @@ def omoe(torch, shape, dtype):
         cosines = torch.nn.functional.cosine_similarity(first, second).abs()
         largest = float(cosines.max())
         return "" if largest < 1e-3 else "residuals have a cosine of %.1e" % largest
-    return lambda: layer.step(layer.orthogonal_loop), fault
+    return lambda: layer.whole_step(layer.add_orthogonal), fault
 
 
 SETUPS = {
     "gram_schmidt": gram_schmidt,
     "expert_gram_schmidt": expert_gram_schmidt,
-    "moe_lora_forward_backward": moe_lora,
     "omoe_forward_backward": omoe,
 }
 

@@ -150,24 +150,56 @@ struct expert_gram_schmidt {
   }
 };
 
-/// \brief A whole layer, forward and backward: y = W x + sum over the chosen experts.
+/// \brief A layer y += W x + a sum over the chosen experts, or parts of it.
 ///
 /// Frozen product and its product for dx: 2 T d^2 each. Adapters: T k r (d + d) multiply-adds
 /// forward and twice that backward. Router: T d E multiply-adds forward and twice that backward.
-/// With orthogonalization also C = B^T B, symmetric, (E r)^2 d. Read: x, W, dy, A, B, router;
-/// written: y, dx and the gradients of A, B and the router.
+/// With orthogonalization also C = B^T B, symmetric, (E r)^2 d.
 struct moe_lora_layer {
-  static constexpr std::ptrdiff_t tokens = 2048, width = 1024, experts = 8, chosen = 2, rank = 16;
-  static constexpr char const* plain_name = "moe_lora_forward_backward";
-  static constexpr char const* orthogonal_name = "omoe_forward_backward";
-  static constexpr char const* shape = "T=2048,d=1024,E=8,k=2,r=16";
-  static work cost(bool orthogonal, double scalar_bytes) {
-    double const t = tokens, d = width, e = experts, k = chosen, r = rank;
-    double const flops = 4 * t * d * d + 12 * t * k * r * d + 6 * t * d * e;
-    double const entries = 4 * t * d + d * d + 2 * (2 * e * r * d) + 2 * d * e;
-    return {flops + (orthogonal ? e * r * e * r * d : 0), entries * scalar_bytes};
+  std::ptrdiff_t width, rank;
+
+  static constexpr std::ptrdiff_t tokens = 2048, experts = 8, chosen = 2;
+  static constexpr char const* part_forward = "moe_lora_part_forward";
+  static constexpr char const* part_both = "moe_lora_part_forward_backward";
+  static constexpr char const* base_forward = "moe_lora_base_forward";
+  static constexpr char const* base_both = "moe_lora_base_forward_backward";
+  static constexpr char const* forward = "moe_lora_forward";
+  static constexpr char const* both = "moe_lora_forward_backward";
+  static constexpr char const* orthogonal_both = "omoe_forward_backward";
+
+  std::string shape() const {
+    return "T=" + std::to_string(tokens) + ",d=" + std::to_string(width) +
+           ",E=" + std::to_string(experts) + ",k=" + std::to_string(chosen) +
+           ",r=" + std::to_string(rank);
+  }
+
+  /// Adapters alone. Read: x, A, B, forward y, backward dy, dx; written: y, dx, both gradients, which
+  /// are read too.
+  work part(bool backward, double scalar_bytes) const {
+    double const t = tokens, d = static_cast<double>(width), r = static_cast<double>(rank);
+    double const flops = 4 * t * chosen * r * d, experts_size = 2 * experts * r * d;
+    if (!backward) return {flops, (3 * t * d + experts_size) * scalar_bytes};
+    return {3 * flops, (6 * t * d + 3 * experts_size) * scalar_bytes};
+  }
+  /// The frozen product alone. Read: x, W, backward dy; written: y, backward dx.
+  work base(bool backward, double scalar_bytes) const {
+    double const t = tokens, d = static_cast<double>(width), passes = backward ? 2 : 1;
+    return {passes * 2 * t * d * d, (passes * 2 * t * d + d * d) * scalar_bytes};
+  }
+  /// All of it. Read: x, W, A, B, router, backward dy; written: y, backward dx and the gradients of A,
+  /// B and the router.
+  work whole(bool backward, bool orthogonal, double scalar_bytes) const {
+    double const t = tokens, d = static_cast<double>(width), r = static_cast<double>(rank);
+    double const passes = backward ? 2 : 1, all = experts * r, router = experts * d;
+    double const flops = base(backward, 1).flops + part(backward, 1).flops +
+                         (backward ? 6 : 2) * t * router + (orthogonal ? all * all * d : 0);
+    double const entries = passes * (2 * t * d + 2 * all * d + router) + d * d;
+    return {flops, entries * scalar_bytes};
   }
 };
+
+/// Widths and ranks of the layers.
+inline std::vector<moe_lora_layer> const moe_lora_layers{{1024, 16}, {1024, 8}, {2048, 16}};
 
 }  // namespace cases
 

@@ -127,6 +127,15 @@ def print_ratios(rows):
                 floor = rows[product]["limit"]["median_ns"]
                 lines.append("  %s: floor of one gemm over stiefelx %.3f" % (
                     name, floor / ours["median_ns"]))
+        if ours["case"] in ("moe_lora_forward", "moe_lora_forward_backward"):
+            base = rows.get(name.replace("lora_", "lora_base_", 1), {}).get("stiefelx")
+            if base:
+                # The arithmetic beside the frozen products, at the rate that those reach.
+                beside = (ours["flops"] - base["flops"]) / rate(base, "flops")
+                lines.append("  %s: frozen products over all of it %.3f, with the other arithmetic "
+                             "at their rate %.3f" % (
+                                 name, base["median_ns"] / ours["median_ns"],
+                                 (base["median_ns"] + beside) / ours["median_ns"]))
         if ours["case"] == "omoe_forward_backward":
             plain = name.replace("omoe_", "moe_lora_", 1)
             if "stiefelx" in rows.get(plain, {}):

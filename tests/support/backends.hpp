@@ -10,6 +10,7 @@
 #include <stiefelx/host/context.hpp>
 #include <stiefelx/host/factor.hpp>
 #include <stiefelx/host/multiply.hpp>
+#include <stiefelx/host/routed.hpp>
 #include <stiefelx/host/verbs.hpp>
 #include <support/archetype/batch.hpp>
 #include <support/archetype/verbs.hpp>

@@ -19,6 +19,11 @@
 /// returns a number: results are 1 x 1 matrices where the data live, and only value() and
 /// download() wait. A coefficient c is a number or a real 1 x 1 matrix.
 ///
+/// The routed verbs take tokens as columns: ids is k x T, the experts of each token's k slots,
+/// negative for an empty slot, which gives zero and adds nothing; expert e owns the columns
+/// e r .. e r + r - 1 of the d x (E r) matrix a, or as many rows of the (E r) x d matrix b; slot i
+/// owns the rows i r .. i r + r - 1 of the (k r) x T matrix h.
+///
 /// | verb | meaning |
 /// | --- | --- |
 /// | `copy(ctx, a, b)` | b = a, converting between real types or between complex types |
@@ -32,6 +37,10 @@
 /// | `product(ctx, a, b)` | scratch = a b |
 /// | `multiply(ctx, a, b, c)`, `multiply_add(ctx, s, a, b, c)` | c = a b; c += s a b |
 /// | `gram(ctx, y)` | scratch = y^H y, Hermitian to the bit |
+/// | `routed_multiply(ctx, ids, a, x, h)` | slot i of token t: h = A_e^T x_t, e = ids(i, t) |
+/// | `routed_multiply_add(ctx, s, ids, a, h, y)` | y_t += s sum over its slots of A_e h |
+/// | `routed_outer_add(ctx, s, ids, x, h, a)` | A_e += s sum over its slots of x_t h^T |
+/// | `routed_adjoint_outer_add(ctx, s, ids, h, x, b)` | B_e += s sum over its slots of h x_t^T |
 /// | `symmetrize(ctx, s)` | s = (s + s^H) / 2 |
 /// | `cholesky(ctx, g, status)` | g = upper factor with positive diagonal, rest zero |
 /// | `solve_right(ctx, r, y)` | y = y r^-1, r upper triangular |

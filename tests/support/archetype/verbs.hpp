@@ -11,3 +11,4 @@
 #include "factor.hpp"
 #include "product.hpp"
 #include "reduce.hpp"
+#include "routed.hpp"
