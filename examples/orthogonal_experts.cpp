@@ -88,7 +88,7 @@ int main() {
       ctx, adamw(ctx, up), up, expert_bank{count, expert_layout::stacked},
       {.projectors = {.policy = projector_policy::joint, .decay = 0.9}});  // r x r each
 
-  MatrixXf const h = down.transpose() * x;  // moe_lora_forward() returns it as saved.h
+  MatrixXf const h = down.transpose() * x;
   MatrixXf const shares = expert_assignment(ctx, ids, gates, count);
   down_optimizer.observe(ctx, x, shares);
   up_optimizer.observe(ctx, h, shares);

@@ -123,7 +123,7 @@ class adapter {
     if (plan_.kept_apart) {
       matrix const shares = expert_assignment(ctx, routes_->ids, routes_->weights, plan_.experts);
       p[0].observe(ctx, x, shares);
-      p[1].observe(ctx, saved_->h, shares);
+      p[1].observe(ctx, product(ctx, p[0].value.adjoint(), x), shares);
     }
     auto dweights = clone(ctx, routes_->weights);
     auto dscores = clone(ctx, routes_->probabilities);

@@ -24,7 +24,8 @@ using stiefelx::mixing_options;
 /// Every form of the mixture.
 inline constexpr mixing kinds[] = {mixing::none, mixing::orthogonal, mixing::orthonormal};
 
-/// Everything a call of the layer reads. Ids and weights are given, so no router is needed.
+/// Everything a call of the layer reads. Ids and weights are given, so no router is needed; an id of
+/// -1 is an empty slot.
 template <class S>
 struct expert_layer {
   index_t experts, rank;
@@ -108,7 +109,7 @@ layer_result<typename Case::scalar> run_layer(expert_layer<typename Case::scalar
 
 // --- the definition ------------------------------------------------------------------------------
 
-/// The outputs of the chosen experts, d_out x (k T), token after token.
+/// The outputs of the chosen experts, d_out x (k T), token after token; zero for an empty slot.
 template <class T, class S>
 matrix_x<T> expert_outputs(expert_layer<S> const& l) {
   index_t const k = l.ids.rows(), tokens = l.x.cols();
@@ -116,7 +117,7 @@ matrix_x<T> expert_outputs(expert_layer<S> const& l) {
   matrix_x<T> e = matrix_x<T>::Zero(l.up.cols(), k * tokens);
   for (index_t t = 0; t < tokens; ++t)
     for (index_t i = 0; i < k; ++i)
-      for (index_t row = 0; row < e.rows(); ++row)
+      for (index_t row = 0; row < e.rows() && l.ids(i, t) >= 0; ++row)
         for (index_t a = l.ids(i, t) * l.rank; a < (l.ids(i, t) + 1) * l.rank; ++a)
           e(row, t * k + i) += static_cast<T>(l.up(a, row)) * h(a, t);
   return e;
@@ -232,7 +233,7 @@ layer_result<T> through_experts(expert_layer<S> const& l, matrix_x<T> const& y,
   layer_result<T> r{y, {}, matrix_x<T>::Zero(up.rows(), up.cols()), dweights, {}};
   for (index_t t = 0; t < tokens; ++t)
     for (index_t i = 0; i < k; ++i)
-      for (index_t row = 0; row < up.cols(); ++row)
+      for (index_t row = 0; row < up.cols() && l.ids(i, t) >= 0; ++row)
         for (index_t a = l.ids(i, t) * l.rank; a < (l.ids(i, t) + 1) * l.rank; ++a) {
           dh(a, t) += up(a, row) * de(row, t * k + i);
           r.dup(a, row) += h(a, t) * de(row, t * k + i);
@@ -289,12 +290,14 @@ double rank_space_bound(expert_layer<S> const& l, token_mixture<long double> con
   return c * (eps / m.divisor + eps_double / (m.delta * m.delta));
 }
 
-/// \brief Relative error that Gram-Schmidt on outputs of length d may have: c eps / divisor, with c =
-/// 2 sqrt(d) by the same count.
+/// \brief Relative error that a mixture of outputs of length d may have: c eps_data / divisor + c
+/// eps_double / delta^2, with c = 2 sqrt(d) by the same count.
 template <class S>
 double token_space_bound(index_t d, token_mixture<long double> const& m) {
   double const eps = std::numeric_limits<S>::epsilon();
-  return 2 * std::sqrt(static_cast<double>(d)) * eps / m.divisor;
+  double const eps_double = std::numeric_limits<double>::epsilon();
+  return 2 * std::sqrt(static_cast<double>(d)) *
+         (eps / m.divisor + eps_double / (m.delta * m.delta));
 }
 
 }  // namespace support

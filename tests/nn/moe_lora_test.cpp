@@ -341,7 +341,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(wrong_shapes_are_named, Case, double_cases) {
   BOOST_TEST(forward(r.down, wrong, 2, r.x, r.y) ==
              "moe_lora_forward: experts.up is 5x4, expected 6x9");
   BOOST_TEST(forward(r.down, r.up, 3, r.x, r.y) ==
-             "moe_lora_forward: routes.probabilities is 2x7, expected 3x7");
+             "moe_lora_forward: routes.experts is 2, expected the number of experts");
   BOOST_TEST(forward(r.down, r.up, 2, r.x, wrong) ==
              "moe_lora_forward: experts.up is 6x9, expected 6x5");
   auto short_y = r.p.up(matrix_x<double>::Zero(9, 6));

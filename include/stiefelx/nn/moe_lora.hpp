@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include <limits>
+#include <type_traits>
 #include <utility>
 
 #include <stiefelx/core/context.hpp>
 #include <stiefelx/nn/beta.hpp>
+#include <stiefelx/nn/mixing_options.hpp>
 #include <stiefelx/nn/moe_lora_body.hpp>
+#include <stiefelx/nn/moe_lora_cross.hpp>
+#include <stiefelx/nn/moe_lora_saved.hpp>
 #include <stiefelx/nn/router.hpp>
 #include <stiefelx/team/mixing.hpp>
 
@@ -30,32 +33,15 @@ struct lora_experts {
 template <class Down, class Up>
 lora_experts(Down&, Up&, index_t, double) -> lora_experts<Down&, Up&>;
 
-/// How moe_lora_forward() mixes.
-/// \ingroup nn
-struct mixing_options {
-  mixing kind = mixing::orthogonal;  ///< form of the mixture
-  /// \f$ \tau \f$ of mixing_algebra: a remainder below this part of its output is guarded. 0 takes
-  /// 1e-3 for float data and 1e-6 for double.
-  double guard = 0;
-};
-
-/// \brief What moe_lora_forward() keeps for the backward pass.
-/// \ingroup nn
-template <class H, class A, class G, class C>
-struct moe_lora_saved {
-  H h;                     ///< (E r) x T, \f$ h_e = A_e x \f$
-  A coefficients;          ///< k x T of double, a
-  G token_grams;           ///< k^2 x T of double, each column a token's Gram matrix
-  C moments;               ///< (E r) x (E r) of double, blocks \f$ B_i^T B_j \f$
-  mixing_options options;  ///< with the guard that was used
-};
-
 namespace detail {
 
-template <class S>
-mixing_algebra algebra_of(mixing_options options) {
-  double const standard = std::numeric_limits<S>::digits <= 24 ? 1e-3 : 1e-6;
-  return {options.kind, options.guard > 0 ? options.guard : standard};
+// The experts that ids may name. A router with null experts has more probabilities than these.
+template <class Routing>
+index_t expert_count(Routing const& routes) {
+  if constexpr (requires { routes.experts; })
+    return routes.experts;
+  else
+    return routes.probabilities.rows();
 }
 
 template <class Down, class Up, class Routing>
@@ -66,15 +52,61 @@ void expect_experts(char const* function, lora_experts<Down, Up> const& experts,
   index_t const rank = experts.down.cols() / experts.count;
   expect_shape(function, "experts.down", experts.down, d_in, rank * experts.count);
   expect_shape(function, "experts.up", experts.up, experts.down.cols(), d_out);
-  expect_shape(function, "routes.probabilities", routes.probabilities, experts.count, tokens);
+  expect_option(expert_count(routes) == experts.count, function, "routes.experts",
+                expert_count(routes), "the number of experts");
+  expect_shape(function, "routes.ids", routes.ids, routes.ids.rows(), tokens);
   expect_shape(function, "routes.weights", routes.weights, routes.ids.rows(), tokens);
 }
 
-// up up^T in double: every product of two experts' factors, once a call.
+// up up^T in double: every product of two experts' factors, once a call. Of a tall matrix half the
+// products suffice.
 template <class Ctx, class Up>
 auto expert_moments(Ctx& ctx, Up const& up) {
-  auto const wide = widen(ctx, up);
-  return gram(ctx, wide.adjoint());
+  auto tall = scratch<wide_t<scalar_t<Up>>>(ctx, up.cols(), up.rows());
+  copy(ctx, up.adjoint(), tall);
+  return gram(ctx, tall);
+}
+
+template <class T>
+inline constexpr bool is_moe_lora_saved = false;
+template <class... M>
+inline constexpr bool is_moe_lora_saved<moe_lora_saved<M...>> = true;
+
+// From h in saved to y: Gram matrices, coefficients, and the product with the experts' up.
+template <class Ctx, class Up, class Routing, class Saved, class Y, class Status>
+void add_mixture(Ctx& ctx, Up const& up, double scaling, index_t rank, Routing const& routes,
+                 Saved& saved, Y&& y, Status&& status) {
+  using S = scalar_t<Y>;
+  index_t const k = routes.ids.rows(), tokens = routes.ids.cols();
+  auto const algebra = algebra_of<S>(saved.options);
+  if (!algebra.is_plain(k)) copy(ctx, expert_moments(ctx, up), saved.moments);
+  auto mixed = scratch<S>(ctx, k * rank, tokens);
+  auto bits = scratch<int>(ctx, 1, tokens);
+  run_batch(ctx, tokens, mix_forward_body{algebra, k, rank}, std::as_const(saved.h),
+            std::as_const(routes.ids), std::as_const(routes.weights), std::as_const(saved.moments),
+            saved.token_grams, saved.coefficients, mixed, bits);
+  raise(ctx, status, bits);
+  routed_multiply_add(ctx, scaling, routes.ids, up.adjoint(), mixed, y);
+}
+
+// The way back, from dy to the gradient of h, which is returned.
+template <class Ctx, class Up, class Routing, class Saved, class DY, class DUp, class DW>
+auto mixture_backward(Ctx& ctx, Up const& up, index_t count, double scaling, Routing const& routes,
+                      Saved& saved, DY const& dy, DUp&& dup, DW&& dweights) {
+  using S = scalar_t<DY>;
+  index_t const k = routes.ids.rows(), tokens = routes.ids.cols(), rank = up.rows() / count;
+  auto const algebra = algebra_of<S>(saved.options);
+  auto dh = scratch<S>(ctx, k * rank, tokens);
+  routed_multiply(ctx, routes.ids, up.adjoint(), dy, dh);
+  auto mixed = scratch<S>(ctx, k * rank, tokens);
+  run_batch(ctx, tokens, mix_backward_body{algebra, k, rank, scaling}, std::as_const(saved.h),
+            std::as_const(routes.ids), std::as_const(routes.weights), std::as_const(saved.moments),
+            saved.token_grams, dh, mixed, dweights);
+  routed_adjoint_outer_add(ctx, scaling, routes.ids, mixed, dy, dup);
+  if (!algebra.is_plain(k))
+    add_cross_moments(ctx, count, std::as_const(saved.h), std::as_const(routes.ids),
+                      std::as_const(saved.token_grams), saved.moments, up, dup);
+  return dh;
 }
 
 }  // namespace detail
@@ -86,57 +118,91 @@ auto expert_moments(Ctx& ctx, Up const& up) {
 /// the router listed, in that order, with weights c,
 /// \f[ y \mathrel{+}= s \sum_i c_i v_i / n_i, \qquad v_i = e_i - \sum_{j<i} \frac{\langle e_i, v_j
 ///     \rangle}{\langle v_j, v_j \rangle} v_j, \f]
-/// \f$ n_i = 1 \f$ for `orthogonal` and \f$ \lVert v_i \rVert \f$ for `orthonormal`; `none` has
-/// \f$ v_i = e_i \f$. This is OMoE-LoRA \cite omoe2025.
+/// \f$ n_i = 1 \f$ for `orthogonal`, which is OMoE-LoRA \cite omoe2025. The other forms are those of
+/// \ref mixing; `none` has \f$ v_i = e_i \f$. A slot whose id is negative is empty: it adds nothing.
 ///
-/// The outputs are never formed. With \f$ G_{ij} = h_i^T (B_i^T B_j) h_j \f$ the sum is
+/// The outputs are never formed. With \f$ G_{ij} = h_i^T (B_i^T B_j) h_j \f$ every form is
 /// \f$ \sum_i a_i B_i h_i \f$ for coefficients a that depend on G and c alone, so the layer costs what a
 /// plain mixture costs and some k x k work a token. G, its factorization and a are computed in
 /// double for every data type: in float the gradient would keep one digit for experts that differ
-/// by a thousandth. Zero and dependent experts are defined (mixing_algebra): with B = 0 the
-/// `orthogonal` mixture is the plain one, forward and backward, to the bit.
+/// by a thousandth. Zero and dependent experts are defined (\ref dependent_experts): with B = 0 every
+/// form is the plain mixture, forward and backward, to the bit, unless guarded experts are dropped.
 ///
+/// \param[in]     ctx      where to run; nothing waits
+/// \param[in]     experts  E experts of rank r
+/// \param[in]     routes   of route() on the same x; weights of empty slots are not read
+/// \param[in]     x        d_in x T
+/// \param[in,out] y        d_out x T; starts as the frozen layer's output; must not overlap x
+/// \param[out]    saved    a moe_lora_saved over the caller's matrices, for the backward call; h must
+///                         not overlap x or y
+/// \param[in]     options  form of the mixture, guard and policy
+/// \param[in,out] status   1 x 1 int or no_status{}; gets `rank_deficient` where an expert is guarded
+///                         and `not_finite` where G is not finite. A plain mixture has no G
+/// \throws shape_error   if a shape does not fit
+/// \throws alias_error   if y overlaps x, or saved.h overlaps x or y
+/// \throws option_error  if there is no expert, routes has another number of them, or an option is
+///                        outside its range
+/// \par Cost
+/// 2 k r (d_in + d_out) T flops for the products; orthogonalization adds 2 (E r)^2 d_out once and
+/// about k^2 r^2 T, in double. Scratch: workspace_bytes().
+template <class Ctx, class Down, class Up, class Routing, RealMatrix X, class Y, class Saved,
+          class Status = no_status>
+  requires OutputMatrix<Y> && SameScalar<Down, Up, X, Y> &&
+           detail::is_moe_lora_saved<std::remove_cvref_t<Saved>>
+void moe_lora_forward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing const& routes,
+                      X const& x, Y&& y, Saved&& saved, mixing_options options = {},
+                      Status&& status = {}) {
+  using S = scalar_t<X>;
+  char const* const name = "moe_lora_forward";
+  index_t const tokens = x.cols(), k = routes.ids.rows(), all = experts.down.cols();
+  detail::expect_experts(name, experts, routes, x.rows(), y.rows(), tokens);
+  index_t const rank = all / experts.count;
+  expect_shape(name, "y", y, y.rows(), tokens);
+  detail::expect_mixing(name, options);
+  auto const algebra = detail::algebra_of<S>(options);
+  bool const plain = algebra.is_plain(k);
+  expect_shape(name, "saved.h", saved.h, k * rank, tokens);
+  expect_shape(name, "saved.coefficients", saved.coefficients, k, tokens);
+  if (!plain) {
+    expect_shape(name, "saved.token_grams", saved.token_grams, k * k, tokens);
+    expect_shape(name, "saved.moments", saved.moments, all, all);
+  }
+  expect_distinct(ctx, name, "y", y, "x", x);
+  expect_distinct(ctx, name, "saved.h", saved.h, "x", x);
+  expect_distinct(ctx, name, "saved.h", saved.h, "y", y);
+  saved.options = detail::settled<S>(options);
+
+  routed_multiply(ctx, routes.ids, experts.down, x, saved.h);
+  detail::add_mixture(ctx, experts.up, experts.scaling, rank, routes, saved, y, status);
+}
+
+/// \brief The same, with what is saved in scratch.
+/// \ingroup nn
 /// \param[in]     ctx      where to run; nothing waits
 /// \param[in]     experts  E experts of rank r
 /// \param[in]     routes   of route() on the same x
 /// \param[in]     x        d_in x T
 /// \param[in,out] y        d_out x T; starts as the frozen layer's output; must not overlap x
-/// \param[in]     options  form of the mixture
-/// \returns what moe_lora_backward() needs, in scratch
-/// \throws shape_error   if a shape does not fit
-/// \throws alias_error   if y overlaps x
-/// \throws option_error  if there is no expert, or the guard is outside [0, 1)
-/// \par Cost
-/// 2 E r (d_in + d_out) T flops for the products; orthogonalization adds 2 (E r)^2 d_out once and
-/// about k^2 r^2 T, in double. Scratch (2 E r + k + k^2) T entries.
-template <class Ctx, class Down, class Up, class Routing, RealMatrix X, class Y>
+/// \param[in]     options  form of the mixture, guard and policy
+/// \param[in,out] status   1 x 1 int or no_status{}
+/// \returns a moe_lora_saved that lives until the backward call has used it
+template <class Ctx, class Down, class Up, class Routing, RealMatrix X, class Y,
+          class Status = no_status>
   requires OutputMatrix<Y> && SameScalar<Down, Up, X, Y>
 auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing const& routes,
-                      X const& x, Y&& y, mixing_options options = {}) {
+                      X const& x, Y&& y, mixing_options options = {}, Status&& status = {}) {
   using S = scalar_t<X>;
-  char const* const name = "moe_lora_forward";
-  index_t const tokens = x.cols(), k = routes.ids.rows();
-  detail::expect_experts(name, experts, routes, x.rows(), y.rows(), tokens);
-  expect_shape(name, "y", y, y.rows(), tokens);
-  expect_option(options.guard >= 0 && options.guard < 1, name, "guard", options.guard,
-                "a number in [0, 1)");
-  expect_distinct(ctx, name, "y", y, "x", x);
-  auto const algebra = detail::algebra_of<S>(options);
-  options.guard = algebra.guard;
-  bool const plain = options.kind == mixing::none;
-
-  auto h = product(ctx, experts.down.adjoint(), x);
+  index_t const tokens = x.cols(), k = routes.ids.rows(), all = experts.down.cols();
+  index_t const rank = experts.count > 0 ? all / experts.count : 0;
+  bool const plain = detail::algebra_of<S>(options).is_plain(k);
+  auto h = scratch<S>(ctx, k * rank, tokens);
   auto coefficients = scratch<double>(ctx, k, tokens);
   auto token_grams = scratch<double>(ctx, plain ? 0 : k * k, tokens);
-  auto moments = plain ? scratch<double>(ctx, 0, 0) : detail::expert_moments(ctx, experts.up);
-  auto mixed = scratch<S>(ctx, h.rows(), tokens);
-  index_t const rank = experts.down.cols() / experts.count;
-  run_batch(ctx, tokens, mix_forward_body{algebra, k, rank}, std::as_const(h), routes.ids,
-            routes.weights, moments, token_grams, coefficients, mixed);
-  multiply_add(ctx, experts.scaling, experts.up.adjoint(), mixed, y);
-  return moe_lora_saved<decltype(h), decltype(coefficients), decltype(token_grams),
-                        decltype(moments)>{std::move(h), std::move(coefficients),
-                                           std::move(token_grams), std::move(moments), options};
+  auto moments = scratch<double>(ctx, plain ? 0 : all, plain ? 0 : all);
+  moe_lora_saved<decltype(h), decltype(coefficients), decltype(token_grams), decltype(moments)>
+      saved{std::move(h), std::move(coefficients), std::move(token_grams), std::move(moments), {}};
+  moe_lora_forward(ctx, experts, routes, x, y, saved, options, status);
+  return saved;
 }
 
 /// \brief Gradients of moe_lora_forward().
@@ -153,19 +219,19 @@ auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing c
 /// \param[in]     ctx       where to run; nothing waits
 /// \param[in]     experts   as in the forward call
 /// \param[in]     routes    as in the forward call
-/// \param[in,out] saved     what moe_lora_forward() returned; its Gram matrices are overwritten
+/// \param[in,out] saved     of moe_lora_forward(); its Gram matrices and moments are overwritten
 /// \param[in]     x         d_in x T
 /// \param[in]     dy        d_out x T
 /// \param[in,out] ddown     d_in x (E r), accumulates
 /// \param[in,out] dup       (E r) x d_out, accumulates
-/// \param[out]    dweights  k x T, for gate_backward()
+/// \param[out]    dweights  k x T, for gate_backward(); 0 in empty slots
 /// \param[in]     beta      factor of what dx holds; with 0 it is not read
-/// \param[in,out] dx        d_in x T; must not overlap dy
+/// \param[in,out] dx        d_in x T; may be x, must not overlap dy
 /// \throws shape_error  if a shape does not fit
 /// \throws alias_error  if dx overlaps dy
 /// \par Cost
-/// 4 E r (d_in + d_out) T flops for the products; orthogonalization adds 2 (E r)^2 d_out once and
-/// about 4 k^2 r^2 T. Scratch 3 E r T entries.
+/// 4 k r (d_in + d_out) T flops for the products; orthogonalization adds 2 (E r)^2 d_out once and
+/// about 2 k^2 r^2 T. Scratch: workspace_bytes().
 template <class Ctx, class Down, class Up, class Routing, class Saved, RealMatrix X, RealMatrix DY,
           class DDown, class DUp, class DW, class DX>
   requires OutputMatrix<DDown> && OutputMatrix<DUp> && OutputMatrix<DW> && OutputMatrix<DX> &&
@@ -173,35 +239,22 @@ template <class Ctx, class Down, class Up, class Routing, class Saved, RealMatri
 void moe_lora_backward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing const& routes,
                        Saved& saved, X const& x, DY const& dy, DDown&& ddown, DUp&& dup,
                        DW&& dweights, double beta, DX&& dx) {
-  using S = scalar_t<X>;
   char const* const name = "moe_lora_backward";
   index_t const tokens = x.cols(), k = routes.ids.rows(), all = experts.down.cols();
   detail::expect_experts(name, experts, routes, x.rows(), dy.rows(), tokens);
-  expect_shape(name, "saved.h", saved.h, all, tokens);
+  index_t const rank = all / experts.count;
+  expect_shape(name, "saved.h", saved.h, k * rank, tokens);
   expect_shape(name, "dy", dy, experts.up.cols(), tokens);
   expect_shape(name, "ddown", ddown, x.rows(), all);
   expect_shape(name, "dup", dup, all, experts.up.cols());
   expect_shape(name, "dweights", dweights, k, tokens);
   expect_shape(name, "dx", dx, x.rows(), tokens);
   expect_distinct(ctx, name, "dx", dx, "dy", dy);
-  auto const algebra = detail::algebra_of<S>(saved.options);
-  index_t const rank = all / experts.count;
-
-  auto dh = product(ctx, experts.up, dy);
-  auto mixed = scratch<S>(ctx, all, tokens);
-  run_batch(ctx, tokens, mix_backward_body{algebra, k, rank, experts.scaling},
-            std::as_const(saved.h), routes.ids, routes.weights, saved.moments, saved.token_grams,
-            saved.coefficients, dh, mixed, dweights);
-  multiply_add(ctx, experts.scaling, mixed, dy.adjoint(), dup);
-  if (saved.options.kind != mixing::none) {
-    auto cross = scratch<S>(ctx, all, all);
-    run_batch(ctx, experts.count, cross_moments_body{k, rank}, std::as_const(saved.h), routes.ids,
-              saved.token_grams, saved.moments, cross);
-    multiply_add(ctx, 1, cross.adjoint(), experts.up, dup);
-  }
-  multiply_add(ctx, 1, x, dh.adjoint(), ddown);
+  auto const dh = detail::mixture_backward(ctx, experts.up, experts.count, experts.scaling, routes,
+                                           saved, dy, dup, dweights);
+  routed_outer_add(ctx, 1, routes.ids, x, dh, ddown);
   apply_beta(ctx, beta, dx);
-  multiply_add(ctx, 1, experts.down, dh, dx);
+  routed_multiply_add(ctx, 1, routes.ids, experts.down, dh, dx);
 }
 
 }  // namespace stiefelx
