@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""Reference values of geometry, by SciPy, PyTorch, pymanopt and geoopt.
+"""Reference values of geometry and layers, by SciPy, PyTorch, pymanopt and geoopt.
 
     python tests/oracles/make.py [FOLDER | --compare]
 
@@ -21,6 +21,8 @@ import scipy
 import scipy.integrate
 import scipy.linalg
 import torch
+
+import layers
 
 VERSIONS = (
     f"numpy {numpy.__version__}, scipy {scipy.__version__}, torch {torch.__version__}, "
@@ -281,7 +283,8 @@ def compare(topic, folder):
 def main():
     beside = pathlib.Path(__file__).parent
     arguments = sys.argv[1:]
-    for topic in (orthogonalization(), reverse_rules(), stiefel(), others()):
+    for topic in (orthogonalization(), reverse_rules(), stiefel(), others(),
+                  *layers.topics(Topic)):
         if arguments == ["--compare"]:
             compare(topic, beside)
         else:

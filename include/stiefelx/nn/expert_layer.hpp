@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <utility>
+
+#include <stiefelx/core/context.hpp>
+#include <stiefelx/nn/moe_lora.hpp>
+#include <stiefelx/nn/router.hpp>
+
+namespace stiefelx {
+
+/// \brief A mixture of low-rank experts with its router: everything between x and y.
+/// \ingroup nn
+///
+/// A ready layer is this with other options; nn/presets.hpp names those of published ones. Made from
+/// lvalues, it refers to them.
+template <class Experts, class Router, class Choice = router_options>
+struct expert_layer {
+  Experts experts;        ///< lora_experts
+  Router router;          ///< d_in x E, with more columns for null experts
+  Choice choice;          ///< which experts a token gets and how they are weighted
+  mixing_options mixing;  ///< what happens to their outputs
+};
+
+/// Refers to the router; the experts refer to theirs.
+/// \ingroup nn
+template <class Experts, class Router, class Choice>
+expert_layer(Experts, Router&, Choice, mixing_options) -> expert_layer<Experts, Router&, Choice>;
+
+/// What expert_layer_forward() keeps for the backward pass.
+/// \ingroup nn
+template <class Routing, class Mixed>
+struct expert_layer_saved {
+  Routing routes;  ///< of route()
+  Mixed mixed;     ///< of moe_lora_forward()
+};
+
+/// \brief Gradients of an expert_layer's parameters; all of them accumulate.
+/// \ingroup nn
+///
+/// Made from lvalues, it refers to them.
+template <class Down, class Up, class Router>
+struct expert_layer_gradients {
+  Down down;      ///< d_in x (E r)
+  Up up;          ///< (E r) x d_out
+  Router router;  ///< d_in x E
+};
+
+/// Refers to the matrices it is made from.
+/// \ingroup nn
+template <class Down, class Up, class Router>
+expert_layer_gradients(Down&, Up&, Router&) -> expert_layer_gradients<Down&, Up&, Router&>;
+
+/// \brief Routes the tokens and adds the mixture to the frozen layer's output.
+/// \ingroup nn
+///
+/// route() and moe_lora_forward(), one after the other.
+/// \param[in]     ctx    where to run; nothing waits
+/// \param[in]     layer  experts, router and options
+/// \param[in]     x      d_in x T, a token is a column
+/// \param[in,out] y      d_out x T; starts as the frozen layer's output; must not overlap x
+/// \returns routing and what expert_layer_backward() needs, in scratch
+/// \throws shape_error   if a shape does not fit
+/// \throws alias_error   if y overlaps x
+/// \throws option_error  if an option is out of range
+/// \par Cost
+/// That of route() and moe_lora_forward().
+template <class Ctx, class Layer, RealMatrix X, class Y>
+  requires OutputMatrix<Y> && SameScalar<X, Y>
+auto expert_layer_forward(Ctx& ctx, Layer const& layer, X const& x, Y&& y) {
+  auto routes = route(ctx, layer.router, x, layer.choice);
+  auto mixed = moe_lora_forward(ctx, layer.experts, routes, x, y, layer.mixing);
+  return expert_layer_saved<decltype(routes), decltype(mixed)>{std::move(routes), std::move(mixed)};
+}
+
+/// No loss on the routing.
+/// \ingroup nn
+struct no_routing_loss {
+  /// Adds nothing.
+  template <class Routing, class DS>
+  void operator()(Routing const&, DS&) const {}
+};
+
+/// \brief Gradients of expert_layer_forward(), with losses on the routing.
+/// \ingroup nn
+///
+/// Losses that act on the router alone (balance_loss() and its kin) add their gradients to those of
+/// the scores before these go on to the router and to x: `losses(routes, dscores)` is called once,
+/// with dscores of the mixture, and adds. Parameter gradients accumulate, dx takes beta. layer, x and
+/// saved are those of the forward call; saved is used up.
+///
+/// \param[in]     ctx        where to run; nothing waits beyond what losses do
+/// \param[in]     layer      as in the forward call
+/// \param[in,out] saved      what expert_layer_forward() returned
+/// \param[in]     x          d_in x T
+/// \param[in]     dy         d_out x T
+/// \param[in]     losses     callable(routes, dscores), or no_routing_loss{}
+/// \param[in,out] gradients  expert_layer_gradients
+/// \param[in]     beta       factor of what dx holds; with 0 it is not read
+/// \param[in,out] dx         d_in x T; must not overlap dy
+/// \throws shape_error  if a shape does not fit
+/// \throws alias_error  if dx overlaps dy
+/// \par Cost
+/// That of moe_lora_backward(), gate_backward() and router_backward(); scratch (E + k) T entries.
+template <class Ctx, class Layer, class Saved, RealMatrix X, RealMatrix DY, class Losses,
+          class Gradients, class DX>
+  requires OutputMatrix<DX> && SameScalar<X, DY, DX>
+void expert_layer_backward(Ctx& ctx, Layer const& layer, Saved& saved, X const& x, DY const& dy,
+                           Losses const& losses, Gradients const& gradients, double beta, DX&& dx) {
+  using S = scalar_t<X>;
+  auto& routes = saved.routes;
+  expect_shape("expert_layer_backward", "gradients.router", gradients.router, x.rows(),
+               layer.router.cols());
+  auto dweights = scratch<S>(ctx, routes.weights.rows(), x.cols());
+  auto dscores = scratch<S>(ctx, routes.probabilities.rows(), x.cols());
+  moe_lora_backward(ctx, layer.experts, routes, saved.mixed, x, dy, gradients.down, gradients.up,
+                    dweights, beta, dx);
+  gate_backward(ctx, routes, dweights, dscores);
+  losses(routes, dscores);
+  router_backward(ctx, layer.router, x, dscores, gradients.router, 1, dx);
+}
+
+}  // namespace stiefelx

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <stiefelx/core/context.hpp>
+#include <stiefelx/nn/moe_lora.hpp>
+
+namespace stiefelx {
+
+/// \brief Adds a low-rank update to a frozen weight, \f$ W \mathrel{+}= s B A \f$.
+/// \ingroup nn
+///
+/// Afterwards the layer without the adapter gives what it gave with it, up to rounding. With -s
+/// the update is taken out again, up to rounding: keep a copy of W where its bits matter.
+///
+/// \param[in]     ctx      where to run; nothing waits
+/// \param[in]     down     d_in x r
+/// \param[in]     up       r x d_out
+/// \param[in]     scaling  \f$ s \f$
+/// \param[in,out] frozen   d_out x d_in
+/// \throws shape_error  if a shape does not fit
+/// \par Cost
+/// 2 r d_in d_out flops.
+template <class Ctx, RealMatrix Down, RealMatrix Up, class W>
+  requires OutputMatrix<W> && SameScalar<Down, Up, W>
+void merge_lora(Ctx& ctx, Down const& down, Up const& up, double scaling, W&& frozen) {
+  expect_shape("merge_lora", "up", up, down.cols(), frozen.rows());
+  expect_shape("merge_lora", "down", down, frozen.cols(), up.rows());
+  multiply_add(ctx, scaling, up.adjoint(), down.adjoint(), frozen);
+}
+
+/// \brief Adds a mixture with fixed gates to a frozen weight, \f$ W \mathrel{+}= s \sum_e c_e B_e A_e \f$.
+/// \ingroup nn
+///
+/// This is exact where every token has the same gates and nothing else happens to the outputs: a
+/// gate a task, as in MOELoRA, or the mean gates of a soft router as an approximation of one's
+/// own. Everything else is refused. Gates that a router chooses token by token make the layer
+/// another matrix for every token, and an orthogonalized mixture is not linear in x even with
+/// fixed gates.
+///
+/// \param[in]     ctx      where to run; nothing waits
+/// \param[in]     experts  E experts of rank r
+/// \param[in]     gates    E x 1
+/// \param[in]     kind     form of the mixture; `mixing::none` is the only one that merges
+/// \param[in,out] frozen   d_out x d_in
+/// \throws shape_error   if a shape does not fit
+/// \throws option_error  if gates differ from token to token (more columns than one), or the
+///                       mixture is not linear
+/// \par Cost
+/// 2 E r d_in d_out flops, one copy of up.
+template <class Ctx, class Down, class Up, RealMatrix Gates, class W>
+  requires OutputMatrix<W> && SameScalar<Down, Up, Gates, W>
+void merge_experts(Ctx& ctx, lora_experts<Down, Up> const& experts, Gates const& gates, mixing kind,
+                   W&& frozen) {
+  char const* const name = "merge_experts";
+  expect_option(experts.count >= 1, name, "experts.count", experts.count, "a number of at least 1");
+  index_t const rank = experts.down.cols() / experts.count;
+  expect_shape(name, "experts.down", experts.down, frozen.cols(), rank * experts.count);
+  expect_shape(name, "experts.up", experts.up, experts.down.cols(), frozen.rows());
+  expect_option(gates.cols() == 1, name, "the number of gates' columns", gates.cols(),
+                "1: gates that differ from token to token have no merged weight");
+  expect_shape(name, "gates", gates, experts.count, 1);
+  expect_option(kind == mixing::none, name, "kind", static_cast<int>(kind),
+                "mixing::none: an orthogonalized mixture is not linear in x");
+  auto const& coefficients = dense(ctx, gates);
+  auto weighted = clone(ctx, experts.up);
+  for (index_t e = 0; e < experts.count; ++e)
+    scale(ctx, coefficients.middleRows(e, 1), weighted.middleRows(e * rank, rank));
+  multiply_add(ctx, experts.scaling, weighted.adjoint(), experts.down.adjoint(), frozen);
+}
+
+}  // namespace stiefelx
