@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstddef>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <stiefelx/io/flat_experts.hpp>
+#include <stiefelx/io/peft_config.hpp>
+#include <stiefelx/io/safetensors.hpp>
+
+namespace stiefelx {
+
+/// \brief One adapted module of a PEFT folder.
+/// \ingroup io
+struct peft_module {
+  std::string name;        ///< of the module in the model, for example `layers.0.mlp.up_proj`
+  index_t d_in = 0;        ///< width of the input
+  index_t d_out = 0;       ///< width of the output
+  index_t rank = 0;        ///< r; E r for fused experts
+  bool magnitude = false;  ///< whether there are magnitudes of rows (DoRA)
+};
+
+/// \brief A PEFT adapter folder that is open for reading.
+/// \ingroup io
+///
+/// Reads `adapter_config.json` and the header of `adapter_model.safetensors`, and checks one against
+/// the other: every module has both factors, of one rank, and that rank is the configuration's.
+/// The factors are read when they are asked for. A row-major lora_A [r, d_in] is the column-major d_in x r
+/// matrix that layers here call down, and a lora_B [d_out, r] the r x d_out matrix up, so nothing is
+/// transposed.
+///
+/// Pickled files (adapter_model.bin) can run code and are not read.
+class peft_folder {
+ public:
+  /// \brief Opens a folder.
+  /// \param[in] folder   its path
+  /// \param[in] options  what is accepted
+  /// \throws format_error  if a file is missing, unsound, or contradicts the other
+  explicit peft_folder(std::string const& folder, peft_options options = {})
+      : config_(read_config(folder + "/adapter_config.json", options)),
+        file_(folder + "/adapter_model.safetensors") {
+    for (stored_tensor const& t : file_.tensors()) sort_in(t);
+    for (auto& [name, found] : parts_) check(name, found);
+  }
+
+  /// What the configuration says.
+  /// \returns it
+  peft_config const& config() const { return config_; }
+  /// The adapted modules, by name.
+  /// \returns their descriptions
+  std::vector<peft_module> const& modules() const { return modules_; }
+  /// Names of tensors that belong to no adapter, such as a router's.
+  /// \returns full names, for file()
+  std::vector<std::string> const& others() const { return others_; }
+  /// The tensors behind it.
+  /// \returns the open file
+  safetensors_file const& file() const { return file_; }
+
+  /// \brief A module that has to be there.
+  /// \param[in] name  its name
+  /// \returns its description
+  /// \throws format_error  if there is none of this name
+  peft_module const& at(std::string_view name) const {
+    for (peft_module const& m : modules_)
+      if (m.name == name) return m;
+    detail::throw_format(format_fault::missing_tensor, file_.origin(),
+                         "no adapter of " + detail::in_quotes(name), "that module");
+  }
+
+  /// \brief Reads the factors of a module.
+  /// \param[in]  name  the module
+  /// \param[out] down  d_in x r, column-major, any stride
+  /// \param[out] up    r x d_out, column-major, any stride: r rows of a bank as well
+  /// \param[in]  how   whether numbers may be rounded to the entries
+  /// \throws format_error  if there is no such module, its shape is another, or its values do not fit;
+  ///                       then both are as before
+  template <class Down, class Up>
+  void read(std::string_view name, Down&& down, Up&& up, conversion how = conversion::exact) const {
+    auto const a = column_major(down);
+    auto const b = column_major(up);
+    peft_module const& m = at(name);
+    expect_size(m, m.d_in, m.rank, a.rows, a.cols, "lora_A");
+    expect_size(m, m.rank, m.d_out, b.rows, b.cols, "lora_B");
+    expect_type<scalar_t<decltype(b)>>(m, how);
+    std::string const& full = parts_.find(m.name)->second.prefix;
+    file_.read_rows_as_columns(full + ".lora_A.weight", a, how);
+    file_.read_rows_as_columns(full + ".lora_B.weight", b, how);
+  }
+
+  /// \brief Reads the magnitudes of a module with DoRA.
+  /// \param[in]  name       the module
+  /// \param[out] magnitude  1 x d_out
+  /// \param[in]  how        whether numbers may be rounded to the entries
+  /// \throws format_error  if there are none, or they do not fit; then magnitude is as before
+  template <class M>
+  void read_magnitude(std::string_view name, M&& magnitude,
+                      conversion how = conversion::exact) const {
+    peft_module const& m = at(name);
+    std::string const& tensor = parts_.find(m.name)->second.magnitude;
+    if (tensor.empty())
+      detail::throw_format(format_fault::missing_tensor, file_.origin(),
+                           "no magnitudes of " + detail::in_quotes(name), "an adapter with DoRA");
+    auto const view = column_major(magnitude);
+    expect_size(m, 1, m.d_out, view.rows, view.cols, "lora_magnitude_vector");
+    std::vector<scalar_t<decltype(view)>> values(static_cast<std::size_t>(m.d_out));
+    file_.read_entries(tensor, std::span(values), how);
+    for (index_t j = 0; j < m.d_out; ++j) view(0, j) = values[static_cast<std::size_t>(j)];
+  }
+
+  /// \brief Reads experts that are modules of their own into a bank.
+  ///
+  /// Expert e is the module PREFIX + e, for example `layers.0.mlp.up_proj.experts.` and 0, 1, ...
+  /// \param[in]  prefix  what the experts' names begin with
+  /// \param[in]  count   E
+  /// \param[out] down    d_in x (E r), column-major
+  /// \param[out] up      (E r) x d_out, column-major
+  /// \param[in]  how     whether numbers may be rounded to the entries
+  /// \throws format_error  if one is missing, or has another shape; then both are as before
+  template <class Down, class Up>
+  void read_experts(std::string const& prefix, index_t count, Down&& down, Up&& up,
+                    conversion how = conversion::exact) const {
+    auto const a = column_major(down);
+    auto const b = column_major(up);
+    index_t const rank = count > 0 ? a.cols / count : 0;
+    for (index_t e = 0; e < count; ++e) {
+      peft_module const& m = at(prefix + std::to_string(e));
+      expect_size(m, m.d_in, count * m.rank, a.rows, a.cols, "the bank of lora_A");
+      expect_size(m, count * m.rank, m.d_out, b.rows, b.cols, "the bank of lora_B");
+      expect_type<scalar_t<decltype(b)>>(m, how);
+    }
+    for (index_t e = 0; e < count; ++e) {
+      matrix_ref down_e{a.data + e * rank * a.stride, a.rows, rank, a.stride};
+      matrix_ref up_e{b.data + e * rank, rank, b.cols, b.stride};
+      read(prefix + std::to_string(e), down_e, up_e, how);
+    }
+  }
+
+  /// \brief Reads fused experts, one A [E r, d_in] and one B [d_out, E r], into a bank.
+  /// \param[in]  name    the module
+  /// \param[in]  count   E
+  /// \param[in]  layout  order of B's columns; files do not say it, so it has no default
+  /// \param[out] down    d_in x (E r), column-major
+  /// \param[out] up      (E r) x d_out, column-major
+  /// \param[in]  how     whether numbers may be rounded to the entries
+  /// \throws format_error  if there is no such module, E does not divide its rank, its shape is another
+  ///                       (the text says so if it is that of the transposed parameter), or its
+  ///                       values do not fit; then both are as before
+  template <class Down, class Up>
+  void read_flat_experts(std::string_view name, index_t count, flat_layout layout, Down&& down,
+                         Up&& up, conversion how = conversion::exact) const {
+    auto const a = column_major(down);
+    auto const b = column_major(up);
+    peft_module const& m = at(name);
+    if (count < 1 || m.rank % count != 0)
+      detail::throw_format(
+          format_fault::shape, file_.origin(),
+          detail::in_quotes(name) + " with " + std::to_string(m.rank) + " rows in all experts",
+          "a multiple of " + std::to_string(count) + " experts");
+    if (m.d_in != m.d_out && m.d_in == b.cols && m.d_out == a.rows)
+      detail::throw_format(
+          format_fault::shape, file_.origin(),
+          detail::in_quotes(name) + " with the factors of the transposed parameter",
+          std::to_string(a.rows) + " inputs and " + std::to_string(b.cols) + " outputs");
+    read(name, a, b, how);
+    if (layout == flat_layout::rank_major) reorder_flat_experts(count, true, b);
+  }
+
+ private:
+  struct parts {
+    std::string prefix;  // full name without the factor's
+    stored_tensor const* a = nullptr;
+    stored_tensor const* b = nullptr;
+    std::string magnitude;
+  };
+
+  static peft_config read_config(std::string const& path, peft_options options) {
+    byte_source const source{std::string(path)};
+    constexpr std::uint64_t most = 1'000'000;
+    if (source.size() > most)
+      detail::throw_format(format_fault::header_length, path,
+                           std::to_string(source.size()) + " bytes", "at most 1000000");
+    std::string text(static_cast<std::size_t>(source.size()), '\0');
+    source.read(0, std::as_writable_bytes(std::span(text)));
+    return read_peft_config(text, path, options);
+  }
+
+  void sort_in(stored_tensor const& t) {
+    std::string_view const name = t.name;
+    constexpr std::string_view model = "base_model.model.";
+    auto const part = [&](std::string_view ending) -> parts* {
+      if (!name.ends_with(ending)) return nullptr;
+      std::string_view prefix = name.substr(0, name.size() - ending.size());
+      std::string_view const module =
+          prefix.starts_with(model) ? prefix.substr(model.size()) : prefix;
+      parts& p = parts_[std::string(module)];
+      if (!p.prefix.empty() && p.prefix != prefix)
+        fail(module, "under two names", "one tensor of a factor");
+      p.prefix = prefix;
+      return &p;
+    };
+    if (parts* const p = part(".lora_A.weight")) {
+      p->a = &t;
+    } else if (parts* const q = part(".lora_B.weight")) {
+      q->b = &t;
+    } else if (parts* const v = part(".lora_magnitude_vector")) {
+      v->magnitude = t.name;
+    } else if (parts* const w = part(".lora_magnitude_vector.weight")) {
+      w->magnitude = t.name;
+    } else {
+      others_.push_back(t.name);
+    }
+  }
+
+  void check(std::string const& name, parts const& found) {
+    if (found.a == nullptr || found.b == nullptr)
+      fail(name, found.a == nullptr ? "without lora_A" : "without lora_B", "both factors");
+    tensor_shape const &a = found.a->shape, &b = found.b->shape;
+    if (a.rank() != 2 || b.rank() != 2 || a[0] != b[1])
+      fail(name, "with factors " + a.text() + " and " + b.text(), "[r, d_in] and [d_out, r]");
+    auto const size = [](std::uint64_t n) { return static_cast<index_t>(n); };
+    peft_module const m{name, size(a[1]), size(b[0]), size(a[0]), !found.magnitude.empty()};
+    index_t const rank = config_.rank_of(name);
+    bool const fused = !config_.target_parameters.empty() && rank > 0 && m.rank % rank == 0;
+    if (m.rank != rank && !fused)
+      fail(name, "of rank " + std::to_string(m.rank),
+           "the configuration's " + std::to_string(rank));
+    if (config_.dora != m.magnitude)
+      fail(name, m.magnitude ? "with magnitudes" : "without magnitudes",
+           config_.dora ? "some, since use_dora is true" : "none, since use_dora is false");
+    if (m.magnitude && file_.at(found.magnitude).count() != static_cast<std::uint64_t>(m.d_out))
+      fail(name, "with " + std::to_string(file_.at(found.magnitude).count()) + " magnitudes",
+           std::to_string(m.d_out));
+    modules_.push_back(m);
+  }
+
+  [[noreturn]] void fail(std::string_view module, std::string_view found,
+                         std::string_view expected) const {
+    detail::throw_format(format_fault::shape, file_.origin(),
+                         detail::in_quotes(module) + " " + std::string(found), expected);
+  }
+
+  void expect_size(peft_module const& m, index_t rows, index_t cols, index_t found_rows,
+                   index_t found_cols, char const* what) const {
+    if (rows == found_rows && cols == found_cols) return;
+    fail(m.name,
+         std::string("with ") + what + " for " + std::to_string(rows) + "x" + std::to_string(cols),
+         "one for " + std::to_string(found_rows) + "x" + std::to_string(found_cols));
+  }
+
+  // Refuses B's values before A's memory is written.
+  template <class T>
+  void expect_type(peft_module const& m, conversion how) const {
+    stored_tensor const& b = *parts_.find(m.name)->second.b;
+    detail::expect_conversion(file_.origin(), b.name, b.type, dtype_of<T>, how);
+  }
+
+  peft_config config_;
+  safetensors_file file_;
+  std::map<std::string, parts, std::less<>> parts_;
+  std::vector<peft_module> modules_;
+  std::vector<std::string> others_;
+};
+
+}  // namespace stiefelx
