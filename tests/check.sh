@@ -12,7 +12,7 @@ Installs what is missing (Debian 12, Ubuntu), configures, builds and runs the te
                 compilers, address, undefined and thread sanitizers
   --quick       the host tests alone
   --label NAME  one group: a folder of tests (core, orth, nn, ...), host (all of these), examples,
-                rules, syntax, package, docs, asan or tsan
+                rules, syntax, package, docs, fuzz, asan or tsan
   --help        this text
 
 STIEFELX_BUILD_DIR       build folder, default build/check in the repository
@@ -58,11 +58,16 @@ export CTEST_PARALLEL_LEVEL=${CTEST_PARALLEL_LEVEL:-2}
 folders=$(cd "$root/tests" && for file in */*_test.cpp; do echo "${file%%/*}"; done | sort -u)
 # What the sanitizer builds hold: the folders and files that touch memory most, and what runs on
 # threads.
-asan_folders="core;host;nn;orth"
+asan_folders="core;host;io;orth"
 for name in fixed_rank generalized_stiefel inverse_retraction logarithm manifold_arguments \
   manifold_layouts stiefel_basis stiefel_stack transports; do
   asan_folders+=";manifold/$name"
 done
+for name in dropout expert_choice ffn_experts lora mixture_kinds mixture_statistics moe_lora \
+  network_pieces router_choice router_replay; do
+  asan_folders+=";nn/$name"
+done
+asan_folders+=";optim/sparse_columns;optim/state"
 tsan_folders="host/threads;host/tall_products;team"
 
 wants() {  # wants NAME...: is the chosen label all or one of these?
@@ -72,7 +77,7 @@ wants() {  # wants NAME...: is the chosen label all or one of these?
   return 1
 }
 # shellcheck disable=SC2206  # one word a folder
-known=(host ${folders//host/} examples rules syntax package docs asan tsan)
+known=(host ${folders//host/} examples rules syntax package docs fuzz asan tsan)
 if ! wants "${known[@]}"; then
   echo "check.sh: there is no label $label; there are: ${known[*]}" >&2
   exit 2
@@ -101,7 +106,7 @@ if wants docs; then
   required+=" doxygen doxygen-awesome-css graphviz libjs-mathjax texlive-binaries"
 fi
 if wants syntax; then optional="clang-19 libbenchmark-dev"; fi
-if wants asan tsan; then optional="clang-19 libclang-rt-19-dev ${optional#clang-19}"; fi
+if wants asan tsan fuzz; then optional="clang-19 libclang-rt-19-dev ${optional#clang-19}"; fi
 # shellcheck source=cmake/packages.sh
 . "$root/cmake/packages.sh"
 echo "== packages"
@@ -128,7 +133,7 @@ if [ "$label" != asan ] && [ "$label" != tsan ]; then
   case $label in
     all) targets=(all) ;;
     examples) targets=(all_examples) ;;
-    rules | package | docs) targets=() ;;
+    rules | package | docs | fuzz) targets=() ;;
     syntax) targets=(static_facts) ;;
     host) ;;
     *) targets=("test_$label") ;;
