@@ -150,6 +150,7 @@ void add_outer_columns(std::ptrdiff_t columns, std::ptrdiff_t count, routed_entr
 /// \param[in]     strip    what copy_strip_of_tokens() wrote
 /// \param[in]     h        r numbers an entry, in the order of the entries
 /// \param[in,out] sums     outer_rows x (E r), column-major, at a multiple of a register's size
+/// \param[in,out] copying  the copy of the next strip, which goes on beside the products
 /// \par Cost
 /// 2 rows r flops an entry; allocates nothing
 template <class T>
