@@ -86,6 +86,7 @@
 #include <stiefelx/nn/mixing_options.hpp>
 #include <stiefelx/nn/mixture_statistics.hpp>
 #include <stiefelx/nn/moe_lora.hpp>
+#include <stiefelx/nn/moe_lora_dropout.hpp>
 #include <stiefelx/nn/moe_lora_saved.hpp>
 #include <stiefelx/nn/presets.hpp>
 #include <stiefelx/nn/router.hpp>

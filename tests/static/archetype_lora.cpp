@@ -12,6 +12,7 @@
 #include <stiefelx/nn/lora_initialization.hpp>
 #include <stiefelx/nn/lora_scaling.hpp>
 #include <stiefelx/nn/merge_lora.hpp>
+#include <stiefelx/nn/moe_lora_dropout.hpp>
 #include <stiefelx/nn/presets.hpp>
 #include <stiefelx/nn/spectral_initialization.hpp>
 #include <stiefelx/nn/swiglu.hpp>
@@ -72,6 +73,10 @@ void blocks(archetype::context& ctx, owned<double>& w, owned<double>& x, owned<d
   auto kept = expert_layer_forward(ctx, layer, x, e);
   expert_layer_backward(ctx, layer, kept, x, e, no_routing_loss{}, expert_layer_gradients(w, w, w),
                         1, x);
+  dropout_mask const mask{0.1, 1, 0, 0};
+  auto dropped = moe_lora_forward(ctx, bank, kept.routes, mask, dropout_place::expert_input, x, e);
+  moe_lora_backward(ctx, bank, kept.routes, dropped, mask, dropout_place::expert_input, x, e, w, w,
+                    x, 1, x);
   auto const hydra = hydra_experts(w, w, 2, 1.0);
   auto held = hydra_lora_forward(ctx, hydra, kept.routes, x, e);
   hydra_lora_backward(ctx, hydra, kept.routes, held, x, e, w, w, w, 1, x);
