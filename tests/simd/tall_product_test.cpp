@@ -8,6 +8,7 @@
 #include <tuple>
 #include <vector>
 
+#include <simd/product_check.hpp>
 #include <stiefelx/simd/tall_product.hpp>
 #include <support/guarded.hpp>
 
@@ -38,39 +39,7 @@ void run_product(T s, guarded<T>& a, guarded<T>& b, bool transposed, bool add, g
 template <class T>
 void check_product(std::ptrdiff_t n, std::ptrdiff_t k, std::ptrdiff_t p, bool transposed, bool add,
                    std::ptrdiff_t gap, std::ptrdiff_t shift) {
-  BOOST_TEST_CONTEXT(n << " x " << k << " by " << k << " x " << p << ", transposed " << transposed
-                       << ", add " << add << ", gap " << gap << ", shift " << shift) {
-    guarded<T> a(n, k, gap, shift), c(n, p, gap, shift), before(n, p, gap, shift);
-    guarded<T> b(transposed ? p : k, transposed ? k : p, gap, shift);
-    fill_random(a);
-    fill_random(b);
-    T const s = T(-1.5);
-    // Where c is not added to, the signaling NaNs in it must not be read either.
-    if (add) {
-      fill_random(c);
-      fill_random(before);
-    }
-    run_product(s, a, b, transposed, add, c, shift);
-    BOOST_TEST(a.is_intact());
-    BOOST_TEST(b.is_intact());
-    BOOST_TEST(c.is_intact());
-    std::ptrdiff_t wrong = 0;
-    for (std::ptrdiff_t j = 0; j < p; ++j)
-      for (std::ptrdiff_t i = 0; i < n; ++i) {
-        long double sum = add ? before(i, j) : T{0}, magnitude = std::abs(sum);
-        for (std::ptrdiff_t l = 0; l < k; ++l) {
-          long double const term =
-              static_cast<long double>(s) * a(i, l) * (transposed ? b(j, l) : b(l, j));
-          sum += term;
-          magnitude += std::abs(term);
-        }
-        // k products and sums, one more product, one more sum: each rounds once at most.
-        long double const bound =
-            static_cast<long double>(k + 2) * std::numeric_limits<T>::epsilon() * magnitude;
-        if (!(std::abs(c(i, j) - sum) <= bound)) ++wrong;
-      }
-    BOOST_TEST(wrong == 0);
-  }
+  support::check_product<T>(run_product<T>, n, k, p, transposed, add, gap, shift);
 }
 
 }  // namespace

@@ -118,14 +118,7 @@ auto hydra_lora_forward(Ctx& ctx, hydra_experts<Down, Up> const& experts, Routin
   expect_shape(name, "y", y, y.rows(), tokens);
   detail::expect_mixing(name, options);
   expect_distinct(ctx, name, "y", y, "x", x);
-  index_t const all = detail::algebra_of<S>(options).is_plain(k) ? 0 : experts.up.rows();
-  auto h = scratch<S>(ctx, k * rank, tokens);
-  auto coefficients = scratch<double>(ctx, k, tokens);
-  auto token_grams = scratch<double>(ctx, all > 0 ? k * k : 0, tokens);
-  auto moments = scratch<double>(ctx, all, all);
-  moe_lora_saved<decltype(h), decltype(coefficients), decltype(token_grams), decltype(moments)>
-      saved{std::move(h), std::move(coefficients), std::move(token_grams), std::move(moments),
-            detail::settled<S>(options)};
+  auto saved = detail::saved_in_scratch<S>(ctx, k, rank, experts.up.rows(), tokens, options);
   auto const shared = product(ctx, experts.down.adjoint(), x);
   run_batch(ctx, rank > 0 ? tokens : 0, share_slots_body{}, shared, saved.h);
   detail::add_mixture(ctx, experts.up, experts.scaling, rank, routes, saved, y, status);

@@ -72,6 +72,21 @@ inline constexpr bool is_moe_lora_saved = false;
 template <class... M>
 inline constexpr bool is_moe_lora_saved<moe_lora_saved<M...>> = true;
 
+// What a forward call keeps, in scratch, for E r = all.
+template <class S, class Ctx>
+auto saved_in_scratch(Ctx& ctx, index_t k, index_t rank, index_t all, index_t tokens,
+                      mixing_options const& options) {
+  bool const plain = algebra_of<S>(options).is_plain(k);
+  auto h = scratch<S>(ctx, k * rank, tokens);
+  auto coefficients = scratch<double>(ctx, k, tokens);
+  auto token_grams = scratch<double>(ctx, plain ? 0 : k * k, tokens);
+  auto moments = scratch<double>(ctx, plain ? 0 : all, plain ? 0 : all);
+  return moe_lora_saved<decltype(h), decltype(coefficients), decltype(token_grams),
+                        decltype(moments)>{std::move(h), std::move(coefficients),
+                                           std::move(token_grams), std::move(moments),
+                                           settled<S>(options)};
+}
+
 // From h in saved to y: Gram matrices, coefficients, and the product with the experts' up.
 template <class Ctx, class Up, class Routing, class Saved, class Y, class Status>
 void add_mixture(Ctx& ctx, Up const& up, double scaling, index_t rank, Routing const& routes,
@@ -194,13 +209,7 @@ auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing c
   using S = scalar_t<X>;
   index_t const tokens = x.cols(), k = routes.ids.rows(), all = experts.down.cols();
   index_t const rank = experts.count > 0 ? all / experts.count : 0;
-  bool const plain = detail::algebra_of<S>(options).is_plain(k);
-  auto h = scratch<S>(ctx, k * rank, tokens);
-  auto coefficients = scratch<double>(ctx, k, tokens);
-  auto token_grams = scratch<double>(ctx, plain ? 0 : k * k, tokens);
-  auto moments = scratch<double>(ctx, plain ? 0 : all, plain ? 0 : all);
-  moe_lora_saved<decltype(h), decltype(coefficients), decltype(token_grams), decltype(moments)>
-      saved{std::move(h), std::move(coefficients), std::move(token_grams), std::move(moments), {}};
+  auto saved = detail::saved_in_scratch<S>(ctx, k, rank, all, tokens, options);
   moe_lora_forward(ctx, experts, routes, x, y, saved, options, status);
   return saved;
 }

@@ -117,14 +117,7 @@ auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing c
   detail::expect_mixing(name, options);
   expect_option(mask.rate >= 0 && mask.rate < 1, name, "rate", mask.rate, "a number in [0, 1)");
   expect_distinct(ctx, name, "y", y, "x", x);
-  bool const plain = detail::algebra_of<S>(options).is_plain(k);
-  auto h = scratch<S>(ctx, k * rank, tokens);
-  auto coefficients = scratch<double>(ctx, k, tokens);
-  auto token_grams = scratch<double>(ctx, plain ? 0 : k * k, tokens);
-  auto moments = scratch<double>(ctx, plain ? 0 : all, plain ? 0 : all);
-  moe_lora_saved<decltype(h), decltype(coefficients), decltype(token_grams), decltype(moments)>
-      saved{std::move(h), std::move(coefficients), std::move(token_grams), std::move(moments),
-            detail::settled<S>(options)};
+  auto saved = detail::saved_in_scratch<S>(ctx, k, rank, all, tokens, options);
   detail::dropped_rank_space(ctx, experts.down, routes.ids, mask, place, rank, x, saved.h);
   detail::add_mixture(ctx, experts.up, experts.scaling, rank, routes, saved, y, status);
   return saved;
