@@ -1,45 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include <stdlib.h>
-
 #include <cstddef>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <stdexcept>
 #include <string>
 #include <string_view>
-#include <system_error>
+
+#include <support/temporary_folder.hpp>
 
 namespace example_test {
 
-/// A folder of its own for one test case; it disappears with the object.
-class temporary_folder {
- public:
-  temporary_folder() {
-    auto name = (std::filesystem::temp_directory_path() / "stiefelx-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary folder");
-    path_ = name;
-  }
-  temporary_folder(temporary_folder const&) = delete;
-  temporary_folder& operator=(temporary_folder const&) = delete;
-  ~temporary_folder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-
-  std::filesystem::path const& path() const { return path_; }
-  std::filesystem::path operator/(std::string_view name) const { return path_ / name; }
+/// A folder for one test case, whose files are named by paths.
+struct temporary_folder : support::temporary_folder {
+  std::filesystem::path operator/(std::string_view name) const { return path() / name; }
 
   /// Returns how many files there are.
-  std::size_t count() const {
-    using entries = std::filesystem::directory_iterator;
-    return static_cast<std::size_t>(std::distance(entries(path_), entries()));
-  }
-
- private:
-  std::filesystem::path path_;
+  std::size_t count() const { return names().size(); }
 };
 
 inline std::string read_file(std::filesystem::path const& path) {

@@ -1,54 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
-#include <stdlib.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <string_view>
-#include <system_error>
 #include <vector>
 
 #include <boost/test/unit_test.hpp>
 
 #include <stiefelx/io/format_error.hpp>
+#include <support/temporary_folder.hpp>
 
 namespace io_test {
 
-/// A folder of its own for one test case; it disappears with the object.
-class temporary_folder {
- public:
-  temporary_folder() {
-    auto name = (std::filesystem::temp_directory_path() / "stiefelx-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("no temporary folder");
-    path_ = name;
+/// A folder for one test case, whose files are named by texts.
+struct temporary_folder : support::temporary_folder {
+  std::string operator/(std::string_view name) const {
+    return path().string() + "/" + std::string(name);
   }
-  temporary_folder(temporary_folder const&) = delete;
-  temporary_folder& operator=(temporary_folder const&) = delete;
-  ~temporary_folder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-
-  std::string operator/(std::string_view name) const { return path_ + "/" + std::string(name); }
-
-  /// Names of all files, in any order.
-  std::vector<std::string> names() const {
-    std::vector<std::string> all;
-    for (auto const& entry : std::filesystem::directory_iterator(path_))
-      all.push_back(entry.path().filename().string());
-    return all;
-  }
-
- private:
-  std::string path_;
 };
 
 inline std::string content(std::string const& path) {

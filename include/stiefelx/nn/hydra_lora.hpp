@@ -44,7 +44,7 @@ struct share_slots_body {
   }
 };
 
-/// \brief Team text: the sum of a token's slots, empty ones left out.
+/// \brief Team text: the sum of a token's slots; empty ones hold zeros.
 /// \ingroup nn
 struct sum_shared_slots_body {
   /// \returns 0: no scratch
@@ -52,16 +52,14 @@ struct sum_shared_slots_body {
 
   /// \param[in]  team    lanes share the rows
   /// \param[in]  t       the token
-  /// \param[in]  ids     k x T
   /// \param[in]  h       (k r) x T
   /// \param[out] shared  r x T
   template <Team Lanes, class S>
-  STIEFELX_HD void operator()(Lanes const& team, index_t t, double*, matrix_ref<int const> ids,
-                              matrix_ref<S const> h, matrix_ref<S> shared) const {
+  STIEFELX_HD void operator()(Lanes const& team, index_t t, double*, matrix_ref<S const> h,
+                              matrix_ref<S> shared) const {
     for (index_t row = team.rank(); row < shared.rows; row += team.size()) {
       S sum = S(0);
-      for (index_t i = 0; i < ids.rows; ++i)
-        if (ids(i, t) >= 0) sum += h(i * shared.rows + row, t);
+      for (index_t i = row; i < h.rows; i += shared.rows) sum += h(i, t);
       shared(row, t) = sum;
     }
   }
@@ -168,7 +166,7 @@ void hydra_lora_backward(Ctx& ctx, hydra_experts<Down, Up> const& experts, Routi
   auto const dh = detail::mixture_backward(ctx, experts.up, experts.count, experts.scaling, routes,
                                            saved, dy, dup, dweights);
   auto shared = scratch<S>(ctx, rank, tokens);
-  run_batch(ctx, tokens, sum_shared_slots_body{}, std::as_const(routes.ids), dh, shared);
+  run_batch(ctx, tokens, sum_shared_slots_body{}, dh, shared);
   multiply_add(ctx, 1, x, shared.adjoint(), ddown);
   apply_beta(ctx, beta, dx);
   multiply_add(ctx, 1, experts.down, shared, dx);
