@@ -185,8 +185,12 @@ void add_products(suite& to) {
     }
 #ifdef BENCH_OPENBLAS
     if (bench::openblas::product_fault<Scalar>().empty()) {
-      add("openblas",
-          [](auto&, auto const& a, auto const& b, auto& c) { bench::openblas::multiply(a, b, c); });
+      // Its own threads are there for its own rows alone: contexts refuse them.
+      add("openblas", [threads = to.threads()](auto&, auto const& a, auto const& b, auto& c) {
+        if (threads > 1) openblas_set_num_threads(threads);
+        bench::openblas::multiply(a, b, c);
+        if (threads > 1) openblas_set_num_threads(1);
+      });
     }
 #endif
   }
@@ -202,7 +206,7 @@ int main(int argc, char** argv) {
   // There are many rows, each of one simple loop.
   suite limits(argc, argv, version, 0.015);
 #ifdef BENCH_OPENBLAS
-  openblas_set_num_threads(limits.threads());
+  openblas_set_num_threads(1);
 #endif
   add_copies(limits);
   add_fma<float>(limits);

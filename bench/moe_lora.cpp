@@ -155,7 +155,8 @@ std::string version() {
 int main(int argc, char** argv) {
   bench::suite cases(argc, argv, version());
 #ifdef BENCH_OPENBLAS
-  openblas_set_num_threads(cases.threads());
+  // The context's threads share the frozen product; it refuses a BLAS with threads of its own.
+  openblas_set_num_threads(1);
 #endif
   for (sizes const size : bench::cases::moe_lora_layers) add_layer(cases, size);
   return cases.run();

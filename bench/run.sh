@@ -121,13 +121,18 @@ fi
 # worse than it is. Waiting threads sleep: spinning ones cost whole time slices of a shared machine.
 pinned() {
   env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE OPENBLAS_NUM_THREADS="$threads" \
-    OMP_NUM_THREADS="$threads" MKL_NUM_THREADS="$threads" OMP_WAIT_POLICY=passive \
-    PYTHONDONTWRITEBYTECODE=1 "${pin[@]}" "$@"
+    OMP_NUM_THREADS="$threads" MKL_NUM_THREADS="$threads" BLIS_NUM_THREADS="$threads" \
+    OMP_WAIT_POLICY=passive PYTHONDONTWRITEBYTECODE=1 "${pin[@]}" "$@"
+}
+
+# Threads of the library are those of its context, which refuses a BLAS with threads of its own.
+own() {
+  pinned env OPENBLAS_NUM_THREADS=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 BLIS_NUM_THREADS=1 "$@"
 }
 
 status=0
 for program in "${programs[@]}"; do
-  pinned "$program" --list --filter "$filter" --threads "$threads" >>"$work/listed" || exit $?
+  own "$program" --list --filter "$filter" --threads "$threads" >>"$work/listed" || exit $?
 done
 if [ ! -s "$work/listed" ]; then
   echo "run.sh: no case/shape/scalar/threads matches \"$filter\"" >&2
@@ -144,7 +149,7 @@ echo
 
 echo "measuring $count rows of stiefelx" >&2
 for program in "${programs[@]}"; do
-  pinned "$program" --filter "$filter" --threads "$threads" >>"$work/measured" || status=1
+  own "$program" --filter "$filter" --threads "$threads" >>"$work/measured" || status=1
 done
 
 # measure_peer NAME COMMAND...: a peer that is refused or skipped says so; the others go on.

@@ -24,6 +24,9 @@
 /// e r .. e r + r - 1 of the d x (E r) matrix a, or as many rows of the (E r) x d matrix b; slot i
 /// owns the rows i r .. i r + r - 1 of the (k r) x T matrix h.
 ///
+/// A factor of multiply, multiply_add and product may have two bytes an entry (core/narrow.hpp) where
+/// everything else is float; copy converts, rounding once.
+///
 /// | verb | meaning |
 /// | --- | --- |
 /// | `copy(ctx, a, b)` | b = a, converting between real types or between complex types |

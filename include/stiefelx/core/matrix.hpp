@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <type_traits>
 
+#include <stiefelx/core/narrow.hpp>
+
 namespace stiefelx {
 
 /// Signed type of rows, columns and counts, on every side.
@@ -35,6 +37,14 @@ template <class T>
 struct wide_of<std::complex<T>> {
   using type = std::complex<typename wide_of<T>::type>;
 };
+template <>
+struct wide_of<bfloat16> {
+  using type = double;
+};
+template <>
+struct wide_of<float16> {
+  using type = double;
+};
 
 template <class M>
 concept owns_its_entries =
@@ -57,10 +67,21 @@ using real_of_t = typename detail::real_of<S>::type;
 template <class M>
 using real_t = real_of_t<scalar_t<M>>;
 
-/// Scalar in which small, sensitive work runs: double for float, itself for double; likewise complex.
+/// Scalar in which small, sensitive work runs: double for float and for what is stored in two bytes,
+/// itself for double; likewise complex.
 /// \ingroup core
 template <class S>
 using wide_t = typename detail::wide_of<S>::type;
+
+/// A storage type of two bytes: numbers are kept in it, arithmetic with them runs in float.
+/// \ingroup core
+template <class S>
+concept NarrowScalar = std::same_as<S, bfloat16> || std::same_as<S, float16>;
+
+/// Scalar of arithmetic with stored numbers: float for bfloat16 and float16, else the scalar itself.
+/// \ingroup core
+template <class S>
+using arithmetic_t = std::conditional_t<NarrowScalar<S>, float, S>;
 
 /// \brief What every algorithm asks of a matrix.
 /// \ingroup core
@@ -91,9 +112,20 @@ concept OutputMatrix =
 template <class A, class... B>
 concept SameScalar = (std::same_as<scalar_t<A>, scalar_t<B>> && ...);
 
+/// \brief All matrices hold numbers for arithmetic in S: they have that scalar, or two bytes an entry
+/// where S is float.
+/// \ingroup core
+template <class S, class... M>
+concept StoredAs = (std::same_as<arithmetic_t<scalar_t<M>>, S> && ...);
+
 /// The scalar is real.
 /// \ingroup core
 template <class M>
 concept RealMatrix = Matrix<M> && std::floating_point<scalar_t<M>>;
+
+/// The scalar is real, or stores real numbers in two bytes: a weight of a layer.
+/// \ingroup core
+template <class M>
+concept RealWeight = Matrix<M> && std::floating_point<arithmetic_t<scalar_t<M>>>;
 
 }  // namespace stiefelx

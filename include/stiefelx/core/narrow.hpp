@@ -101,6 +101,9 @@ struct bfloat16 {
   /// \param[in] value  any number
   STIEFELX_HD explicit constexpr bfloat16(double value)
       : bits(detail::bfloat16_bits(detail::sticky_float(value))) {}
+  /// \brief Rounds an integer once.
+  /// \param[in] value  any number
+  STIEFELX_HD explicit constexpr bfloat16(int value) : bfloat16(static_cast<double>(value)) {}
 
   /// \brief The number of given bits.
   /// \param[in] pattern  any pattern
@@ -132,6 +135,9 @@ struct float16 {
   /// \param[in] value  any number
   STIEFELX_HD explicit constexpr float16(double value)
       : bits(detail::float16_bits(detail::sticky_float(value))) {}
+  /// \brief Rounds an integer once.
+  /// \param[in] value  any number
+  STIEFELX_HD explicit constexpr float16(int value) : float16(static_cast<double>(value)) {}
 
   /// \brief The number of given bits.
   /// \param[in] pattern  any pattern

@@ -5,6 +5,9 @@
 #include <stiefelx/core/shape.hpp>
 #include <stiefelx/host/arena.hpp>
 #include <stiefelx/host/thread_pool.hpp>
+#if defined(STIEFELX_USE_BLAS)
+#include <stiefelx/host/blas_threads.hpp>
+#endif
 
 namespace stiefelx::host {
 inline namespace STIEFELX_HOST_BUILD {
@@ -12,7 +15,8 @@ inline namespace STIEFELX_HOST_BUILD {
 /// How far results may depend on the number of threads.
 /// \ingroup host
 enum class determinism {
-  /// The same bits for any number of threads: work is cut into blocks of a fixed size.
+  /// The same bits for any number of threads: work is cut into blocks of a fixed size. With a BLAS,
+  /// that has to use one thread a call.
   any_thread_count,
   /// The same bits from run to run with one number of threads: work is cut evenly, a little faster.
   this_thread_count,
@@ -33,7 +37,9 @@ struct context_options {
 /// high-water mark and nothing is allocated any more.
 struct context {
   /// \param[in] choices  threads and determinism
-  /// \throws option_error  when threads is below 1
+  /// \throws option_error  when threads is below 1; with STIEFELX_USE_BLAS also when the results are to
+  ///                       be the same for any number of threads and the BLAS would use several of its
+  ///                       own: the text names the library and its switch
   explicit context(context_options choices = {})
       : options(checked(choices)), workers(choices.threads) {}
 
@@ -45,6 +51,10 @@ struct context {
   static context_options checked(context_options choices) {
     expect_option(choices.threads >= 1, "host::context", "threads", choices.threads,
                   "a number of at least 1");
+#if defined(STIEFELX_USE_BLAS)
+    if (choices.same_bits_for == determinism::any_thread_count)
+      expect_one_blas_thread("host::context", find_blas_threads(linked_blas_thread_queries()));
+#endif
     return choices;
   }
 };

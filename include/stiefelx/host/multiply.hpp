@@ -8,6 +8,7 @@
 #include <Eigen/Core>
 
 #include <stiefelx/host/blas.hpp>
+#include <stiefelx/host/stored_product.hpp>
 #include <stiefelx/host/verbs.hpp>
 #include <stiefelx/simd/narrow_product.hpp>
 #include <stiefelx/simd/tall_adjoint_product.hpp>
@@ -101,14 +102,34 @@ inline index_t columns_per_task(context const& ctx, index_t cols) {
   return 256;
 }
 
+// The same for calls of a BLAS, each of which packs all of the left operand: blocks of 512 columns take
+// a few per cent longer than one call.
+inline index_t blas_columns_per_task(context const& ctx, index_t cols) {
+  if (ctx.options.same_bits_for == determinism::this_thread_count)
+    return columns_per_task(ctx, cols);
+  return 512;
+}
+
 // Below this many multiply-adds the kernel's packing costs more than it saves.
 inline constexpr index_t small_product = 24 * 24 * 24;
 
+// What a build with a BLAS leaves to the kernels of simd/: measured crossovers with OpenBLAS, which
+// picks its kernels by the machine. Narrower registers than the machine's lose to it, so the kernels
+// have to be compiled for the widest there are. Against its AVX-512 kernels they win where an operand
+// or the result is thin, since it packs all of both: from 1.1 times for 64 columns to 4 times for 8.
+// OpenBLAS wins below a million multiply-adds, where it packs nothing, and for a result of a^T b that is
+// not small, where packing pays.
+inline namespace STIEFELX_HOST_BUILD {
 #if defined(STIEFELX_USE_BLAS)
 inline constexpr bool has_blas = true;
+inline constexpr bool beats_blas = simd::register_bytes >= 64;
 #else
 inline constexpr bool has_blas = false;
+inline constexpr bool beats_blas = true;
 #endif
+}  // namespace STIEFELX_HOST_BUILD
+inline constexpr index_t blas_small_product = index_t{1} << 20;
+inline constexpr index_t blas_large_result = index_t{1} << 16;
 
 // What gemm calls an operand: N as it is, T transposed, C its adjoint; blank for a plain conjugate.
 constexpr char blas_form(int order, bool conjugate) {
@@ -216,12 +237,17 @@ template <class S, int left, bool conjugate_left, int right, bool conjugate_righ
 void compute_product(context& ctx, S alpha, operand<S, left, conjugate_left> a,
                      operand<S, right, conjugate_right> b, plain_view<S> c, bool add) {
   index_t const rows = c.rows(), cols = c.cols(), depth = a.cols;
-  if constexpr (!has_blas && std::is_floating_point_v<S>) {
+  if constexpr (beats_blas && std::is_floating_point_v<S>) {
+    bool const is_large = !has_blas || rows * cols * depth >= blas_small_product;
     if constexpr (left == Eigen::ColMajor) {
-      if (is_narrow_product<S>(rows, depth, cols)) return narrow_product(ctx, alpha, a, b, c, add);
-      if (is_tall_product<S>(rows, depth, cols)) return tall_product(ctx, alpha, a, b, c, add);
+      bool const is_high = !has_blas || rows >= 8 * simd::native_width<S>;
+      if (is_large && is_narrow_product<S>(rows, depth, cols))
+        return narrow_product(ctx, alpha, a, b, c, add);
+      if (is_large && is_high && is_tall_product<S>(rows, depth, cols))
+        return tall_product(ctx, alpha, a, b, c, add);
     } else if constexpr (right == Eigen::ColMajor) {
-      if (is_tall_adjoint_product<S>(rows, depth, cols))
+      bool const is_thin = !has_blas || rows * cols < blas_large_result;
+      if (is_large && is_thin && is_tall_adjoint_product<S>(rows, depth, cols))
         return tall_adjoint_product(ctx, alpha, a, b, c, add);
     }
   }
@@ -244,9 +270,16 @@ void compute_product(context& ctx, S alpha, operand<S, left, conjugate_left> a,
   constexpr char form_b = blas_form(right, conjugate_right);
   if constexpr (has_blas && form_a != ' ' && form_b != ' ') {
     constexpr index_t largest = std::numeric_limits<int>::max();
-    if (std::max({rows, cols, depth, a.stride, b.stride, c.outerStride()}) <= largest)
-      return blas_gemm(form_a, form_b, rows, cols, depth, alpha, a.data, a.stride, b.data, b.stride,
-                       c.data(), c.outerStride());
+    if (std::max({rows, cols, depth, a.stride, b.stride, c.outerStride()}) <= largest) {
+      index_t const task = blas_columns_per_task(ctx, cols);
+      index_t const tasks = (cols + task - 1) / task;
+      return ctx.workers.for_each_index(tasks, [&](index_t i, int) {
+        index_t const first = i * task, count = std::min(task, cols - first);
+        auto const part = b.columns(first, count);
+        blas_gemm(form_a, form_b, rows, count, depth, alpha, a.data, a.stride, part.data,
+                  part.stride, c.data() + first * c.outerStride(), c.outerStride());
+      });
+    }
   }
   index_t const task = columns_per_task(ctx, cols);
   index_t const tasks = (cols + task - 1) / task;
@@ -275,7 +308,14 @@ void multiply_into(context& ctx, scalar_t<C> alpha, A const& a, B const& b, C&& 
   using Target = std::remove_reference_t<C>;
   using EA = expression_t<A>;
   using EB = expression_t<B>;
-  if constexpr (is_static_product<A, B, C>) {
+  constexpr bool is_stored = NarrowScalar<scalar_t<A>> || NarrowScalar<scalar_t<B>>;
+  static_assert(
+      !NarrowScalar<scalar_t<C>> && (!is_stored || StoredAs<float, A, B, C>),
+      "a product of matrices of two bytes an entry is computed in float: the other factor "
+      "and the result are float; copy() rounds a result");
+  if constexpr (is_static_product<A, B, C> && is_stored) {
+    multiply_into(ctx, alpha, in_arithmetic(a), in_arithmetic(b), c, add);
+  } else if constexpr (is_static_product<A, B, C>) {
     if (!add) c.setZero();
     c.noalias() += alpha * (a * b);
   } else if constexpr ((flags<Target> & Eigen::RowMajorBit) != 0 && has_memory<Target>) {
@@ -285,6 +325,8 @@ void multiply_into(context& ctx, scalar_t<C> alpha, A const& a, B const& b, C&& 
     auto t = clone(ctx, c);
     multiply_into(ctx, alpha, a, b, t, add);
     c = t;
+  } else if constexpr (is_stored) {
+    multiply_stored(ctx, alpha, a, b, c, add, !has_blas);
   } else if constexpr (!operand_traits<EA>::usable) {
     multiply_into(ctx, alpha, clone(ctx, a), b, c, add);
   } else if constexpr (!operand_traits<EB>::usable) {
@@ -303,8 +345,8 @@ void multiply_into(context& ctx, scalar_t<C> alpha, A const& a, B const& b, C&& 
 /// \ingroup host
 /// \param[in]     ctx  threads, and an arena for packing
 /// \param[in]     s    a number, or a real 1 x 1 matrix
-/// \param[in]     a    m x k, any expression
-/// \param[in]     b    k x n, any expression
+/// \param[in]     a    m x k, any expression; of c's scalar, or two bytes an entry where that is float
+/// \param[in]     b    k x n, likewise
 /// \param[in,out] c    m x n; must not overlap a or b
 template <Coefficient C0, EigenMatrix A, EigenMatrix B, EigenOutput C>
 void multiply_add(context& ctx, C0 const& s, A const& a, B const& b, C&& c) {
@@ -314,9 +356,12 @@ void multiply_add(context& ctx, C0 const& s, A const& a, B const& b, C&& c) {
 /// c = a b.
 /// \ingroup host
 /// \param[in]  ctx  threads, and an arena for packing
-/// \param[in]  a    m x k, any expression
-/// \param[in]  b    k x n, any expression
+/// \param[in]  a    m x k, any expression; of c's scalar, or two bytes an entry where that is float
+/// \param[in]  b    k x n, likewise
 /// \param[out] c    m x n; must not overlap a or b
+/// \par Cost
+/// 2 m k n flops. A factor of two bytes an entry becomes float in parts of at most 1 MiB, in scratch:
+/// 2 bytes read and 4 written an entry, once a call; a result of several parts is added up in float.
 template <EigenMatrix A, EigenMatrix B, EigenOutput C>
 void multiply(context& ctx, A const& a, B const& b, C&& c) {
   detail::multiply_into(ctx, scalar_t<C>(1), a, b, c, false);
@@ -333,7 +378,7 @@ auto product(context& ctx, A const& a, B const& b) {
   using EA = detail::expression_t<A>;
   using EB = detail::expression_t<B>;
   using Plain =
-      Eigen::Matrix<scalar_t<A>, EA::RowsAtCompileTime, EB::ColsAtCompileTime,
+      Eigen::Matrix<arithmetic_t<scalar_t<A>>, EA::RowsAtCompileTime, EB::ColsAtCompileTime,
                     EA::RowsAtCompileTime == 1 && EB::ColsAtCompileTime != 1 ? Eigen::RowMajor
                                                                              : Eigen::ColMajor>;
   auto c = detail::make<Plain>(ctx, a.rows(), b.cols());

@@ -10,6 +10,7 @@
 #include <stiefelx/core/alias.hpp>
 #include <stiefelx/core/matrix.hpp>
 #include <stiefelx/host/context.hpp>
+#include <stiefelx/host/narrow.hpp>
 
 namespace stiefelx::host {
 

@@ -6,6 +6,7 @@
 #include <Eigen/Core>
 
 #include <stiefelx/host/scratch.hpp>
+#include <stiefelx/simd/narrow_conversion.hpp>
 
 /// \file
 /// \brief Elementwise verbs, reductions and status of the host (core/context.hpp has the table).
@@ -38,9 +39,40 @@ R coefficient(C const& c) {
     return static_cast<R>(c(0, 0));
 }
 
+// Whether a register at a time converts runs of A to runs of B.
+template <class A, class B>
+inline constexpr bool has_runs = [] {
+  if constexpr (has_memory<A> && has_memory<B>)
+    return ((flags<A> ^ flags<B>)&Eigen::RowMajorBit) == 0 &&
+           int(Eigen::internal::inner_stride_at_compile_time<expression_t<A>>::ret) == 1 &&
+           int(Eigen::internal::inner_stride_at_compile_time<expression_t<B>>::ret) == 1;
+  else
+    return false;
+}();
+
+// b = a where one of the two has two bytes an entry.
+template <class A, class B>
+void convert_stored(A const& a, B& b) {
+  constexpr bool reads = std::same_as<scalar_t<B>, float>;
+  constexpr bool writes = std::same_as<scalar_t<A>, float>;
+  if constexpr ((reads || writes) && has_runs<A, B>) {
+    for (index_t j = 0; j < a.outerSize(); ++j) {
+      auto const* const from = a.data() + j * a.outerStride();
+      auto* const to = b.data() + j * b.outerStride();
+      if constexpr (reads)
+        simd::widen_run(a.innerSize(), from, to);
+      else
+        simd::narrow_run(a.innerSize(), from, to);
+    }
+  } else {
+    b = a.template cast<scalar_t<B>>();
+  }
+}
+
 }  // namespace detail
 
-/// b = a, converting between real types (or between complex types).
+/// b = a, converting between real types (or between complex types). To fewer digits it rounds once,
+/// to nearest with ties to even.
 /// \ingroup host
 /// \param[in]  a  any expression; the same memory as b, or none of it
 /// \param[out] b  of a's shape
@@ -52,6 +84,8 @@ void copy(context&, A const& a, B&& b) {
   }
   if constexpr (SameScalar<A, B>)
     b = a;
+  else if constexpr (NarrowScalar<scalar_t<A>> || NarrowScalar<scalar_t<B>>)
+    detail::convert_stored(a, b);
   else
     b = a.template cast<scalar_t<B>>();
 }

@@ -57,6 +57,10 @@ concept Output = detail::is_output<Y>;
 template <class A, class... B>
 concept Alike = (std::same_as<scalar_t<A>, scalar_t<B>> && ...);
 
+/// Inputs of arithmetic in the scalar of C: of that scalar, or two bytes an entry where it is float.
+template <class C, class... A>
+concept Stored = stiefelx::StoredAs<scalar_t<C>, A...>;
+
 /// Real entries, not int.
 template <class A>
 concept Real = std::floating_point<scalar_t<A>>;

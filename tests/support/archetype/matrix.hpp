@@ -205,7 +205,7 @@ struct access {
   template <class S>
   [[nodiscard]] static S get(adjoint_view<S> const& a, index_t i, index_t j) {
     S const found = entry(area(a), j, i);
-    if constexpr (std::is_arithmetic_v<S>) {
+    if constexpr (std::is_arithmetic_v<S> || stiefelx::NarrowScalar<S>) {
       return found;
     } else {
       return std::conj(found);

@@ -66,6 +66,8 @@ template <class S>
 [[nodiscard]] S unwritten() {
   if constexpr (std::is_floating_point_v<S>) {
     return std::numeric_limits<S>::quiet_NaN();
+  } else if constexpr (stiefelx::NarrowScalar<S>) {
+    return S(unwritten<float>());
   } else if constexpr (std::is_integral_v<S>) {
     return std::numeric_limits<S>::min();
   } else {

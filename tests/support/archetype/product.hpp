@@ -20,7 +20,7 @@ template <class A, class B>
 
 /// c = a b.
 template <Input A, Input B, class C>
-  requires Output<C> && Alike<A, B, C>
+  requires Output<C> && Stored<C, A, B>
 void multiply(context&, A const& a, B const& b, C&& c) {
   expect_size("multiply", b, a.cols(), b.cols());
   expect_size("multiply", c, a.rows(), b.cols());
@@ -33,7 +33,7 @@ void multiply(context&, A const& a, B const& b, C&& c) {
 
 /// c += s a b.
 template <Coefficient S, Input A, Input B, class C>
-  requires Output<C> && Alike<A, B, C>
+  requires Output<C> && Stored<C, A, B>
 void multiply_add(context&, S const& s, A const& a, B const& b, C&& c) {
   expect_size("multiply_add", b, a.cols(), b.cols());
   expect_size("multiply_add", c, a.rows(), b.cols());
@@ -48,9 +48,10 @@ void multiply_add(context&, S const& s, A const& a, B const& b, C&& c) {
 
 /// Scratch = a b.
 template <Input A, Input B>
-  requires Alike<A, B>
-[[nodiscard]] scratch_matrix<scalar_t<A>> product(context& ctx, A const& a, B const& b) {
-  auto made = scratch<scalar_t<A>>(ctx, a.rows(), b.cols());
+  requires std::same_as<stiefelx::arithmetic_t<scalar_t<A>>, stiefelx::arithmetic_t<scalar_t<B>>>
+[[nodiscard]] scratch_matrix<stiefelx::arithmetic_t<scalar_t<A>>> product(context& ctx, A const& a,
+                                                                          B const& b) {
+  auto made = scratch<stiefelx::arithmetic_t<scalar_t<A>>>(ctx, a.rows(), b.cols());
   multiply(ctx, a, b, made);
   return made;
 }
