@@ -70,13 +70,17 @@
 #include <stiefelx/nn/expert_layer.hpp>
 #include <stiefelx/nn/expert_orthogonality.hpp>
 #include <stiefelx/nn/expert_overlap.hpp>
+#include <stiefelx/nn/expert_scaling.hpp>
 #include <stiefelx/nn/expert_similarity.hpp>
 #include <stiefelx/nn/factored_lora.hpp>
 #include <stiefelx/nn/ffn_experts.hpp>
 #include <stiefelx/nn/gate_backward.hpp>
 #include <stiefelx/nn/gelu.hpp>
+#include <stiefelx/nn/gram_losses.hpp>
+#include <stiefelx/nn/hydra_layer.hpp>
 #include <stiefelx/nn/hydra_lora.hpp>
 #include <stiefelx/nn/importance_loss.hpp>
+#include <stiefelx/nn/layer_bytes.hpp>
 #include <stiefelx/nn/localized_balance.hpp>
 #include <stiefelx/nn/lora.hpp>
 #include <stiefelx/nn/lora_dropout.hpp>
@@ -84,6 +88,7 @@
 #include <stiefelx/nn/lora_scaling.hpp>
 #include <stiefelx/nn/merge_lora.hpp>
 #include <stiefelx/nn/mixing_options.hpp>
+#include <stiefelx/nn/mixlora_layer.hpp>
 #include <stiefelx/nn/mixture_statistics.hpp>
 #include <stiefelx/nn/moe_lora.hpp>
 #include <stiefelx/nn/moe_lora_dropout.hpp>
@@ -99,7 +104,9 @@
 #include <stiefelx/nn/score_variance_loss.hpp>
 #include <stiefelx/nn/selection_bias.hpp>
 #include <stiefelx/nn/spectral_initialization.hpp>
+#include <stiefelx/nn/stored_weights.hpp>
 #include <stiefelx/nn/swiglu.hpp>
+#include <stiefelx/nn/task_layer.hpp>
 #include <stiefelx/nn/task_scores.hpp>
 #include <stiefelx/nn/token_grams.hpp>
 #include <stiefelx/nn/z_loss.hpp>

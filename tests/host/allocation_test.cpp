@@ -44,7 +44,7 @@
 #include <support/backends.hpp>
 #include <support/data.hpp>
 
-#include "counted_heap.hpp"
+#include "steady.hpp"
 
 namespace {
 
@@ -53,24 +53,6 @@ using stiefelx::mixing;
 using stiefelx::no_status;
 using stiefelx::stiefel;
 using stiefelx::host::context;
-
-template <class F>
-long allocations_of(F const& f) {
-  long const before = heap_calls;
-  f();
-  return heap_calls - before;
-}
-
-/// Runs a step once to reach the high-water mark, and then counts.
-template <class F>
-void expect_steady(char const* name, F const& step) {
-  step();
-  BOOST_TEST_CONTEXT(name) {
-    long const second = allocations_of(step), third = allocations_of(step);
-    BOOST_TEST(second == 0);
-    BOOST_TEST(third == 0);
-  }
-}
 
 /// Keeps the compiler from leaving an allocation out.
 void use(void* p) { asm volatile("" : : "r"(p) : "memory"); }

@@ -9,14 +9,13 @@
 
 #include <stiefelx/manifold/stiefel.hpp>
 #include <stiefelx/nn/balance.hpp>
-#include <stiefelx/nn/expert_gram_schmidt.hpp>
 #include <stiefelx/nn/factored_lora.hpp>
-#include <stiefelx/nn/ffn_experts.hpp>
-#include <stiefelx/nn/hydra_lora.hpp>
+#include <stiefelx/nn/hydra_layer.hpp>
 #include <stiefelx/nn/localized_balance.hpp>
 #include <stiefelx/nn/lora.hpp>
+#include <stiefelx/nn/mixlora_layer.hpp>
 #include <stiefelx/nn/presets.hpp>
-#include <stiefelx/nn/task_scores.hpp>
+#include <stiefelx/nn/task_layer.hpp>
 #include <stiefelx/optim/sgd.hpp>
 #include <stiefelx/optim/stella.hpp>
 #include <support/backends.hpp>
@@ -96,12 +95,20 @@ matrices named(std::initializer_list<char const*> names) {
   return v;
 }
 
+/// Whether experts have down-factors of their own.
+enum class bank_of { lora, hydra };
+
 /// A layer of linear experts with a router of their tokens.
-template <class Preset, class Losses>
-void compare_experts(std::string const& topic, Preset const& preset, Losses const& losses) {
+template <bank_of Kind, class Preset, class Losses>
+void compare_bank(std::string const& topic, Preset const& preset, Losses const& losses) {
   auto const evaluate = [&](stiefelx::host::context& ctx, matrices const& v) {
-    auto const layer = preset.layer(
-        stiefelx::lora_experts(v.at("down"), v.at("up"), experts, scaling), v.at("router"));
+    auto const bank = [&] {
+      if constexpr (Kind == bank_of::hydra)
+        return stiefelx::hydra_experts(v.at("down"), v.at("up"), experts, scaling);
+      else
+        return stiefelx::lora_experts(v.at("down"), v.at("up"), experts, scaling);
+    }();
+    auto const layer = preset.layer(bank, v.at("router"));
     matrix const& x = v.at("x");
     evaluation at;
     at.y = v.at("frozen") * x;
@@ -117,6 +124,11 @@ void compare_experts(std::string const& topic, Preset const& preset, Losses cons
     return at;
   };
   compare(topic, named({"frozen", "down", "up", "router", "x", "target"}), evaluate, descend{});
+}
+
+template <class Preset, class Losses>
+void compare_experts(std::string const& topic, Preset const& preset, Losses const& losses) {
+  compare_bank<bank_of::lora>(topic, preset, losses);
 }
 
 struct no_loss {
@@ -184,24 +196,7 @@ BOOST_AUTO_TEST_CASE(adamoe_agrees_with_torch) {
 }
 
 BOOST_AUTO_TEST_CASE(hydralora_agrees_with_torch) {
-  auto const evaluate = [](stiefelx::host::context& ctx, matrices const& v) {
-    matrix const& x = v.at("x");
-    evaluation at;
-    at.y = v.at("frozen") * x;
-    auto const bank = stiefelx::hydra_experts(v.at("down"), v.at("up"), experts, scaling);
-    auto const routes = stiefelx::route(ctx, v.at("router"), x, stiefelx::soft{});
-    auto saved = stiefelx::hydra_lora_forward(ctx, bank, routes, x, at.y, {.kind = mixing::none});
-    matrix const dy = measure(at, v.at("target"));
-    matrix& dx = at.gradients["x"] = v.at("frozen").transpose() * dy;
-    matrix dweights(experts, x.cols()), dscores(experts, x.cols());
-    stiefelx::hydra_lora_backward(ctx, bank, routes, saved, x, dy, zero_like(at, v, "down"),
-                                  zero_like(at, v, "up"), dweights, 1, dx);
-    stiefelx::gate_backward(ctx, routes, dweights, dscores);
-    stiefelx::router_backward(ctx, v.at("router"), x, dscores, zero_like(at, v, "router"), 1, dx);
-    return at;
-  };
-  compare("layer_hydralora", named({"frozen", "down", "up", "router", "x", "target"}), evaluate,
-          descend{});
+  compare_bank<bank_of::hydra>("layer_hydralora", stiefelx::hydra_lora_preset(), no_loss{});
 }
 
 // Copies of one A in a bank are another layer with the same outputs, and the sum of its gradients.
@@ -242,21 +237,22 @@ BOOST_AUTO_TEST_CASE(moelora_agrees_with_torch) {
   matrix_x<int> tasks(1, 6);
   tasks << 0, 1, 1, 0, 1, 0;
   auto const evaluate = [&](stiefelx::host::context& ctx, matrices const& v) {
+    //! [moelora]
+    stiefelx::task_layer const layer(
+        stiefelx::lora_experts(v.at("down"), v.at("up"), experts, scaling), v.at("router"),
+        v.at("tasks"));
     matrix const& x = v.at("x");
     evaluation at;
     at.y = v.at("frozen") * x;
-    auto const bank = stiefelx::lora_experts(v.at("down"), v.at("up"), experts, scaling);
-    auto const routes = stiefelx::route_scores(
-        ctx, stiefelx::task_scores(ctx, v.at("router"), v.at("tasks"), tasks), stiefelx::soft{});
-    auto saved = stiefelx::moe_lora_forward(ctx, bank, routes, x, at.y, {.kind = mixing::none});
+    auto saved = task_layer_forward(ctx, layer, tasks, x, at.y);
     matrix const dy = measure(at, v.at("target"));
     matrix& dx = at.gradients["x"] = v.at("frozen").transpose() * dy;
-    matrix dweights(experts, 6), dscores(experts, 6);
-    stiefelx::moe_lora_backward(ctx, bank, routes, saved, x, dy, zero_like(at, v, "down"),
-                                zero_like(at, v, "up"), dweights, 1, dx);
-    stiefelx::gate_backward(ctx, routes, dweights, dscores);
-    stiefelx::task_scores_backward(ctx, v.at("router"), v.at("tasks"), tasks, dscores,
-                                   zero_like(at, v, "router"), zero_like(at, v, "tasks"));
+    stiefelx::task_layer_gradients const gradients(zero_like(at, v, "down"), zero_like(at, v, "up"),
+                                                   zero_like(at, v, "router"),
+                                                   zero_like(at, v, "tasks"));
+    task_layer_backward(ctx, layer, saved, tasks, x, dy, stiefelx::no_routing_loss{}, gradients, 1,
+                        dx);
+    //! [moelora]
     return at;
   };
   compare("layer_moelora", named({"frozen", "down", "up", "router", "tasks", "x", "target"}),
@@ -295,35 +291,30 @@ BOOST_AUTO_TEST_CASE(stella_agrees_with_torch) {
 
 BOOST_AUTO_TEST_CASE(mixlora_agrees_with_torch) {
   auto const evaluate = [](stiefelx::host::context& ctx, matrices const& v) {
-    matrix const& x = v.at("x");
-    auto const bank = [&](char const* name) {
-      std::string const s = name;
-      return stiefelx::lora_experts(v.at(s + ".down"), v.at(s + ".up"), experts, scaling);
+    //! [mixlora]
+    auto const bank = [&](std::string const& name) {
+      return stiefelx::lora_experts(v.at(name + ".down"), v.at(name + ".up"), experts, scaling);
     };
-    auto const block =
+    stiefelx::mixlora_layer const layer(
         stiefelx::ffn_experts(v.at("gate.frozen"), v.at("up.frozen"), v.at("down.frozen"),
-                              bank("gate"), bank("up"), bank("down"));
+                              bank("gate"), bank("up"), bank("down")),
+        v.at("router"));
+    matrix const& x = v.at("x");
     evaluation at;
-    auto const routes = stiefelx::route(ctx, v.at("router"), x, stiefelx::top_k{.k = 2});
-    index_t const d_out = v.at("target").rows(), tokens = x.cols();
-    matrix e(d_out, 2 * tokens), de(d_out, 2 * tokens);
-    at.y = matrix::Zero(d_out, tokens);
-    auto saved = stiefelx::ffn_experts_forward(ctx, block, routes.ids, x, e);
-    auto mixed =
-        stiefelx::expert_gram_schmidt(ctx, e, routes.weights, at.y, {.kind = mixing::none});
+    at.y = v.at("target");
+    auto saved = mixlora_forward(ctx, layer, x, at.y);
     matrix const dy = measure(at, v.at("target"));
-    matrix dweights(2, tokens), dscores(experts, tokens);
-    stiefelx::expert_gram_schmidt_backward(ctx, e, routes.weights, mixed, dy, de, dweights);
-    auto const gradients = [&](char const* name) {
-      std::string const s = name;
-      return stiefelx::lora_gradients(zero_like(at, v, s + ".down"), zero_like(at, v, s + ".up"));
+    auto const bank_gradients = [&](std::string const& name) {
+      return stiefelx::lora_gradients(zero_like(at, v, name + ".down"),
+                                      zero_like(at, v, name + ".up"));
     };
-    matrix& dx = zero_like(at, v, "x");
-    stiefelx::ffn_experts_backward(ctx, block, routes.ids, saved, x, de, gradients("gate"),
-                                   gradients("up"), gradients("down"), 0, dx);
-    stiefelx::gate_backward(ctx, routes, dweights, dscores);
-    at.loss += balance{}(ctx, routes, dscores);
-    stiefelx::router_backward(ctx, v.at("router"), x, dscores, zero_like(at, v, "router"), 1, dx);
+    stiefelx::mixlora_gradients const gradients(bank_gradients("gate"), bank_gradients("up"),
+                                                bank_gradients("down"), zero_like(at, v, "router"));
+    mixlora_backward(
+        ctx, layer, saved, x, dy,
+        [&](auto const& routes, auto& dscores) { at.loss += balance{}(ctx, routes, dscores); },
+        gradients, 0, zero_like(at, v, "x"));
+    //! [mixlora]
     return at;
   };
   compare("layer_mixlora",

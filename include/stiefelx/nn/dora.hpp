@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 
 #include <stiefelx/core/context.hpp>
 #include <stiefelx/nn/lora.hpp>
+#include <stiefelx/nn/stored_weights.hpp>
 #include <stiefelx/team/team.hpp>
 
 namespace stiefelx {
@@ -82,6 +84,26 @@ struct magnitude_backward_body {
   }
 };
 
+namespace detail {
+
+// Squared lengths of the rows of a frozen weight; of one of two bytes, some rows at a time.
+template <class Ctx, class W, class N>
+void squared_row_lengths(Ctx& ctx, W const& frozen, N& lengths) {
+  if constexpr (NarrowScalar<scalar_t<W>>) {
+    index_t const rows = frozen.rows(), cols = frozen.cols();
+    index_t const most = std::max<index_t>(1, stored_block_entries / std::max<index_t>(cols, 1));
+    for (index_t first = 0; first < rows; first += most) {
+      index_t const count = std::min(most, rows - first);
+      auto const block = widened_weight(ctx, frozen.middleRows(first, count));
+      column_inner(ctx, block.adjoint(), block.adjoint(), lengths.middleCols(first, count));
+    }
+  } else {
+    column_inner(ctx, frozen.adjoint(), frozen.adjoint(), lengths);
+  }
+}
+
+}  // namespace detail
+
 /// \brief Row norms of an adapted weight, \f$ n_j = \lVert (W + s B A)_j \rVert \f$, from its factors.
 /// \ingroup nn
 ///
@@ -91,7 +113,7 @@ struct magnitude_backward_body {
 /// of W, which is where magnitudes start.
 ///
 /// \param[in]  ctx      where to run; nothing waits
-/// \param[in]  frozen   d_out x d_in, W
+/// \param[in]  frozen   d_out x d_in, W; like the factors, it may have two bytes an entry
 /// \param[in]  down     d_in x r
 /// \param[in]  up       r x d_out
 /// \param[in]  scaling  \f$ s \f$
@@ -100,8 +122,8 @@ struct magnitude_backward_body {
 /// \par Cost
 /// 2 r d_in d_out + 2 r^2 (d_in + d_out) flops and a pass over W; scratch r x d_out twice.
 /// \see \cite liu2024dora
-template <class Ctx, RealMatrix W, RealMatrix Down, RealMatrix Up, class N>
-  requires OutputMatrix<N> && SameScalar<W, Down, Up>
+template <class Ctx, RealWeight W, RealWeight Down, RealWeight Up, class N>
+  requires OutputMatrix<N> && StoredAs<arithmetic_t<scalar_t<W>>, Down, Up>
 void dora_norms(Ctx& ctx, W const& frozen, Down const& down, Up const& up, double scaling,
                 N&& norms) {
   index_t const d_out = frozen.rows(), r = down.cols();
@@ -109,15 +131,15 @@ void dora_norms(Ctx& ctx, W const& frozen, Down const& down, Up const& up, doubl
   expect_shape("dora_norms", "up", up, r, d_out);
   expect_shape("dora_norms", "norms", norms, 1, d_out);
   auto const wide_up = widen(ctx, up);
-  auto const cross = product(ctx, down.adjoint(), frozen.adjoint());
+  auto const cross = product(ctx, widened_weight(ctx, down).adjoint(), frozen.adjoint());
   auto const wide_cross = widen(ctx, cross);
   auto const wide_down = widen(ctx, down);
   auto const square = gram(ctx, wide_down);
   auto const applied = product(ctx, square, wide_up);
-  auto lengths = scratch<scalar_t<W>>(ctx, 1, d_out);
+  auto lengths = scratch<arithmetic_t<scalar_t<W>>>(ctx, 1, d_out);
   auto crossed = scratch<double>(ctx, 1, d_out);
   auto squared = scratch<double>(ctx, 1, d_out);
-  column_inner(ctx, frozen.adjoint(), frozen.adjoint(), lengths);
+  detail::squared_row_lengths(ctx, frozen, lengths);
   column_inner(ctx, wide_cross, wide_up, crossed);
   column_inner(ctx, applied, wide_up, squared);
   auto const wide_lengths = widen(ctx, lengths);
@@ -147,10 +169,10 @@ void dora_norms(Ctx& ctx, W const& frozen, Down const& down, Up const& up, doubl
 /// \throws alias_error  if outputs overlap x or each other, but for y being z
 /// \par Cost
 /// That of lora_forward() and a pass over z and y.
-template <class Ctx, RealMatrix M, RealMatrix N, RealMatrix Down, RealMatrix Up, RealMatrix X,
+template <class Ctx, RealWeight M, RealMatrix N, RealWeight Down, RealWeight Up, RealMatrix X,
           class Z, class Y, class H>
-  requires OutputMatrix<Z> && OutputMatrix<Y> && OutputMatrix<H> &&
-           SameScalar<M, Down, Up, X, Z, Y, H>
+  requires OutputMatrix<Z> && OutputMatrix<Y> && OutputMatrix<H> && SameScalar<X, Z, Y, H> &&
+           StoredAs<scalar_t<X>, M, Down, Up>
 void dora_forward(Ctx& ctx, M const& magnitude, N const& norms, Down const& down, Up const& up,
                   double scaling, X const& x, Z&& z, Y&& y, H&& h) {
   index_t const d_out = up.cols();
@@ -162,7 +184,8 @@ void dora_forward(Ctx& ctx, M const& magnitude, N const& norms, Down const& down
   expect_distinct(ctx, "dora_forward", "y", y, "x", x);
   expect_distinct(ctx, "dora_forward", "h", h, "y", y);
   lora_forward(ctx, down, up, scaling, x, z, h);
-  auto const& lengths = dense(ctx, magnitude);
+  auto const& wide = widened_weight(ctx, magnitude);
+  auto const& lengths = dense(ctx, wide);
   auto const& divisors = dense(ctx, norms);
   auto const& input = dense(ctx, z);
   run_batch(ctx, x.cols(), magnitude_body{}, lengths, divisors, input, y);
@@ -196,11 +219,12 @@ void dora_forward(Ctx& ctx, M const& magnitude, N const& norms, Down const& down
 /// \throws alias_error  if dz overlaps dy without being dy, or dx overlaps dy or dz
 /// \par Cost
 /// That of lora_backward() and two passes over dy.
-template <class Ctx, RealMatrix M, RealMatrix N, RealMatrix Down, RealMatrix Up, RealMatrix X,
+template <class Ctx, RealWeight M, RealMatrix N, RealWeight Down, RealWeight Up, RealMatrix X,
           RealMatrix Z, RealMatrix H, RealMatrix DY, class DM, class DDown, class DUp, class DZ,
           class DX>
   requires OutputMatrix<DM> && OutputMatrix<DDown> && OutputMatrix<DUp> && OutputMatrix<DZ> &&
-           OutputMatrix<DX> && SameScalar<M, Down, Up, X, Z, H, DY, DM, DDown, DUp, DZ, DX>
+           OutputMatrix<DX> && SameScalar<X, Z, H, DY, DM, DDown, DUp, DZ, DX> &&
+           StoredAs<scalar_t<X>, M, Down, Up>
 void dora_backward(Ctx& ctx, M const& magnitude, N const& norms, Down const& down, Up const& up,
                    double scaling, X const& x, Z const& z, H const& h, DY const& dy,
                    DM&& dmagnitude, DDown&& ddown, DUp&& dup, DZ&& dz, double beta, DX&& dx) {
@@ -214,7 +238,8 @@ void dora_backward(Ctx& ctx, M const& magnitude, N const& norms, Down const& dow
   expect_same_or_distinct(ctx, "dora_backward", "dz", dz, "dy", dy);
   expect_distinct(ctx, "dora_backward", "dx", dx, "dy", dy);
   expect_distinct(ctx, "dora_backward", "dx", dx, "dz", dz);
-  auto const& lengths = dense(ctx, magnitude);
+  auto const& wide = widened_weight(ctx, magnitude);
+  auto const& lengths = dense(ctx, wide);
   auto const& divisors = dense(ctx, norms);
   auto const& saved = dense(ctx, z);
   auto const& incoming = dense(ctx, dy);

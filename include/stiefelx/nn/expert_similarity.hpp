@@ -25,16 +25,18 @@ namespace stiefelx {
 /// \throws shape_error  if a shape does not fit
 /// \par Cost
 /// 2 E r d_in T + 2 (E r)^2 d_out flops, k^2 r^2 and about 40 k^3 a token.
-template <class Ctx, class Down, class Up, class Routing, RealMatrix X, class S>
+template <class Ctx, class Down, class Up, class Scaling, class Routing, RealMatrix X, class S>
   requires OutputMatrix<S>
-void expert_similarity(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing const& routes,
-                       X const& x, mixing_options options, S&& s) {
+void expert_similarity(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
+                       Routing const& routes, X const& x, mixing_options options, S&& s) {
   index_t const tokens = x.cols(), k = routes.ids.rows();
   detail::expect_experts("expert_similarity", experts, routes, x.rows(), experts.up.cols(), tokens);
   expect_shape("expert_similarity", "s", s, 2, 1);
   auto grams = scratch<double>(ctx, k * k, tokens);
-  token_grams(ctx, experts, product(ctx, experts.down.adjoint(), x), routes.ids, grams,
-              rank_layout::by_expert);
+  auto h = product(ctx, experts.down.adjoint(), x);
+  detail::scale_experts(ctx, experts.scaling, experts.count, experts.down.cols() / experts.count,
+                        h);
+  token_grams(ctx, experts, h, routes.ids, grams, rank_layout::by_expert);
   auto const& weights = detail::weights_of(ctx, "expert_similarity", every_token{}, tokens);
   using body = mixture_sums_body;
   auto const sums = detail::mixture_sums(ctx, detail::algebra_of<scalar_t<X>>(options), grams,

@@ -3,6 +3,7 @@
 
 #include <stiefelx/core/context.hpp>
 #include <stiefelx/nn/beta.hpp>
+#include <stiefelx/nn/stored_weights.hpp>
 
 namespace stiefelx {
 
@@ -27,10 +28,10 @@ namespace stiefelx {
 /// \throws alias_error  if an output overlaps x or another output
 /// \par Cost
 /// 2 r (d_in + r + d_out) T flops.
-template <class Ctx, RealMatrix Down, RealMatrix Middle, RealMatrix Up, RealMatrix X, class Y,
+template <class Ctx, RealWeight Down, RealWeight Middle, RealWeight Up, RealMatrix X, class Y,
           class H, class G>
-  requires OutputMatrix<Y> && OutputMatrix<H> && OutputMatrix<G> &&
-           SameScalar<Down, Middle, Up, X, Y, H, G>
+  requires OutputMatrix<Y> && OutputMatrix<H> && OutputMatrix<G> && SameScalar<X, Y, H, G> &&
+           StoredAs<scalar_t<X>, Down, Middle, Up>
 void factored_lora_forward(Ctx& ctx, Down const& down, Middle const& middle, Up const& up,
                            double scaling, X const& x, Y&& y, H&& h, G&& g) {
   char const* const name = "factored_lora_forward";
@@ -46,9 +47,9 @@ void factored_lora_forward(Ctx& ctx, Down const& down, Middle const& middle, Up 
   expect_distinct(ctx, name, "g", g, "x", x);
   expect_distinct(ctx, name, "g", g, "y", y);
   expect_distinct(ctx, name, "g", g, "h", h);
-  multiply(ctx, down.adjoint(), x, h);
-  multiply(ctx, middle.adjoint(), h, g);
-  multiply_add(ctx, scaling, up.adjoint(), g, y);
+  multiply(ctx, widened_weight(ctx, down).adjoint(), x, h);
+  multiply(ctx, widened_weight(ctx, middle).adjoint(), h, g);
+  multiply_add(ctx, scaling, widened_weight(ctx, up).adjoint(), g, y);
 }
 
 /// \brief Gradients of factored_lora_forward().
@@ -76,10 +77,11 @@ void factored_lora_forward(Ctx& ctx, Down const& down, Middle const& middle, Up 
 /// \throws alias_error  if dx overlaps dy
 /// \par Cost
 /// 4 r (d_in + r + d_out) T flops, two r x T scratch matrices.
-template <class Ctx, RealMatrix Down, RealMatrix Middle, RealMatrix Up, RealMatrix X, RealMatrix H,
+template <class Ctx, RealWeight Down, RealWeight Middle, RealWeight Up, RealMatrix X, RealMatrix H,
           RealMatrix G, RealMatrix DY, class DDown, class DMiddle, class DUp, class DX>
   requires OutputMatrix<DDown> && OutputMatrix<DMiddle> && OutputMatrix<DUp> && OutputMatrix<DX> &&
-           SameScalar<Down, Middle, Up, X, H, G, DY, DDown, DMiddle, DUp, DX>
+           SameScalar<X, H, G, DY, DDown, DMiddle, DUp, DX> &&
+           StoredAs<scalar_t<X>, Down, Middle, Up>
 void factored_lora_backward(Ctx& ctx, Down const& down, Middle const& middle, Up const& up,
                             double scaling, X const& x, H const& h, G const& g, DY const& dy,
                             DDown&& ddown, DMiddle&& dmiddle, DUp&& dup, double beta, DX&& dx) {
@@ -96,14 +98,14 @@ void factored_lora_backward(Ctx& ctx, Down const& down, Middle const& middle, Up
   expect_shape(name, "dup", dup, r, up.cols());
   expect_shape(name, "dx", dx, down.rows(), tokens);
   expect_distinct(ctx, name, "dx", dx, "dy", dy);
-  auto dg = product(ctx, up, dy);
+  auto dg = product(ctx, widened_weight(ctx, up), dy);
   scale(ctx, scaling, dg);
-  auto const dh = product(ctx, middle, dg);
+  auto const dh = product(ctx, widened_weight(ctx, middle), dg);
   multiply_add(ctx, scaling, g, dy.adjoint(), dup);
   multiply_add(ctx, 1, h, dg.adjoint(), dmiddle);
   multiply_add(ctx, 1, x, dh.adjoint(), ddown);
   apply_beta(ctx, beta, dx);
-  multiply_add(ctx, 1, down, dh, dx);
+  multiply_add(ctx, 1, widened_weight(ctx, down), dh, dx);
 }
 
 }  // namespace stiefelx

@@ -15,7 +15,8 @@ namespace stiefelx {
 /// \ingroup nn
 ///
 /// The frozen weights are d_ff x d (gate and value) and d x d_ff (output), all three banks have the
-/// same number of experts, and a bank's rank is its own. Made from lvalues, it refers to them.
+/// same number of experts, and a bank's rank is its own. Any of them may have two bytes an entry
+/// (nn/stored_weights.hpp). Made from lvalues, it refers to them.
 template <class G, class U, class D, class GateExperts, class UpExperts, class DownExperts>
 struct ffn_experts {
   G frozen_gate;     ///< d_ff x d
@@ -62,12 +63,23 @@ void expect_ffn_experts(char const* function, Block const& block, Ids const& ids
                                index_t to) {
     expect_shape(function, down, bank.down, from, bank.down.cols() / count * count);
     expect_shape(function, up, bank.up, bank.down.cols(), to);
+    expect_scaling(function, "scaling of a bank", bank.scaling, count);
   };
   expect_bank("gate.down", "gate.up", block.gate, d, inner_width);
   expect_bank("up.down", "up.up", block.up, d, inner_width);
   expect_bank("down.down", "down.up", block.down, inner_width, block.frozen_down.rows());
   expect_shape(function, "ids", ids, ids.rows(), x.cols());
   expect_shape(function, name, outputs, block.frozen_down.rows(), ids.rows() * x.cols());
+}
+
+// z times the factors, common or not.
+template <class Ctx, class Scaling, class SlotIds, class Z>
+void scale_rank_space(Ctx& ctx, Scaling const& scaling, SlotIds const& slot_ids, index_t rank,
+                      Z& z) {
+  if constexpr (is_common_scaling<Scaling>)
+    scale(ctx, common_scaling(scaling), z);
+  else
+    scale_slots(ctx, scaling, slot_ids, rank, z);
 }
 
 // A product of the block that all experts share, and the adapters of each slot's expert.
@@ -79,10 +91,12 @@ auto ffn_from_tokens(Ctx& ctx, W const& frozen, Bank const& bank, Ids const& ids
   auto const shared = product(ctx, frozen, x);
   run_batch(ctx, tokens, spread_slots_body{k}, shared, y);
   auto stacked = scratch<S>(ctx, k * rank, tokens);
-  routed_multiply(ctx, ids, bank.down, x, stacked);
+  routed_multiply(ctx, ids, widened_weight(ctx, bank.down), x, stacked);
   auto h = scratch<S>(ctx, rank, k * tokens);
   run_batch(ctx, tokens, unstack_slots_body{k}, std::as_const(stacked), h);
-  routed_multiply_add(ctx, bank.scaling, slot_ids, bank.up.adjoint(), h, y);
+  scale_slots(ctx, bank.scaling, slot_ids, rank, h);
+  routed_multiply_add(ctx, common_scaling(bank.scaling), slot_ids,
+                      widened_weight(ctx, bank.up).adjoint(), h, y);
   return h;
 }
 
@@ -95,13 +109,13 @@ void ffn_from_tokens_backward(Ctx& ctx, W const& frozen, Bank const& bank, Ids c
   using S = scalar_t<X>;
   index_t const k = ids.rows(), tokens = x.cols(), rank = h.rows();
   auto z = scratch<S>(ctx, rank, k * tokens);
-  routed_multiply(ctx, slot_ids, bank.up.adjoint(), dy, z);
-  scale(ctx, bank.scaling, z);
-  routed_adjoint_outer_add(ctx, bank.scaling, slot_ids, h, dy, dup);
+  routed_multiply(ctx, slot_ids, widened_weight(ctx, bank.up).adjoint(), dy, z);
+  scale_rank_space(ctx, bank.scaling, slot_ids, rank, z);
+  routed_adjoint_outer_add(ctx, common_scaling(bank.scaling), slot_ids, h, dy, dup);
   auto stacked = scratch<S>(ctx, k * rank, tokens);
   run_batch(ctx, tokens, stack_slots_body{k}, std::as_const(z), stacked);
   routed_outer_add(ctx, 1, ids, x, stacked, ddown);
-  routed_multiply_add(ctx, 1, ids, bank.down, stacked, dx);
+  routed_multiply_add(ctx, 1, ids, widened_weight(ctx, bank.down), stacked, dx);
   auto shared = scratch<S>(ctx, dy.rows(), tokens);
   run_batch(ctx, tokens, sum_slots_body{k}, dy, shared);
   multiply_add(ctx, 1, frozen.adjoint(), shared, dx);
@@ -115,7 +129,7 @@ void ffn_from_tokens_backward(Ctx& ctx, W const& frozen, Bank const& bank, Ids c
 /// Expert e is the frozen block with low-rank updates of its three weights,
 /// \f[ g = (W_g + s B^g_e A^g_e) x, \quad u = (W_u + s B^u_e A^u_e) x, \quad
 ///     o = (W_d + s B^d_e A^d_e)\,(g\,\sigma(g)\,u), \f]
-/// as in MixLoRA \cite li2024mixlora. \f$ W_g x \f$ and \f$ W_u x \f$ are computed once a token for all its
+/// as in MixLoRA \cite li2024mixlora. A bank may have a 1 x E matrix of factors in place of s. \f$ W_g x \f$ and \f$ W_u x \f$ are computed once a token for all its
 /// experts. What follows is expert_gram_schmidt() on the outputs, with `mixing::none` for the plain
 /// mixture: feed-forward experts are not linear, so it works on outputs and not in rank space. The
 /// layer has no frozen output of its own beside the mixture's.
@@ -154,9 +168,11 @@ auto ffn_experts_forward(Ctx& ctx, Block const& block, Ids const& ids, X const& 
                                       std::as_const(slot_ids), input, linear);
   swiglu(ctx, gate, linear, activated);
   auto down_h = scratch<S>(ctx, block.down.down.cols() / block.down.count, slots);
-  routed_multiply(ctx, slot_ids, block.down.down, activated, down_h);
+  routed_multiply(ctx, slot_ids, widened_weight(ctx, block.down.down), activated, down_h);
+  detail::scale_slots(ctx, block.down.scaling, slot_ids, down_h.rows(), down_h);
   multiply(ctx, block.frozen_down, activated, e);
-  routed_multiply_add(ctx, block.down.scaling, slot_ids, block.down.up.adjoint(), down_h, e);
+  routed_multiply_add(ctx, detail::common_scaling(block.down.scaling), slot_ids,
+                      widened_weight(ctx, block.down.up).adjoint(), down_h, e);
   return ffn_experts_saved<decltype(slot_ids), decltype(gate)>{
       std::move(slot_ids), std::move(gate_h), std::move(up_h),     std::move(down_h),
       std::move(gate),     std::move(linear), std::move(activated)};
@@ -226,12 +242,13 @@ void ffn_experts_backward(Ctx& ctx, Block const& block, Ids const& ids, Saved& s
   auto const& slot_ids = std::as_const(saved.ids);
 
   auto z = scratch<S>(ctx, saved.down_h.rows(), slots);
-  routed_multiply(ctx, slot_ids, block.down.up.adjoint(), incoming, z);
-  scale(ctx, block.down.scaling, z);
-  routed_adjoint_outer_add(ctx, block.down.scaling, slot_ids, saved.down_h, incoming, ddown.up);
+  routed_multiply(ctx, slot_ids, widened_weight(ctx, block.down.up).adjoint(), incoming, z);
+  detail::scale_rank_space(ctx, block.down.scaling, slot_ids, saved.down_h.rows(), z);
+  routed_adjoint_outer_add(ctx, detail::common_scaling(block.down.scaling), slot_ids, saved.down_h,
+                           incoming, ddown.up);
   routed_outer_add(ctx, 1, slot_ids, saved.activated, z, ddown.down);
   auto da = product(ctx, block.frozen_down.adjoint(), incoming);
-  routed_multiply_add(ctx, 1, slot_ids, block.down.down, z, da);
+  routed_multiply_add(ctx, 1, slot_ids, widened_weight(ctx, block.down.down), z, da);
   swiglu_backward(ctx, da, saved.gate, saved.linear);
 
   apply_beta(ctx, beta, dx);

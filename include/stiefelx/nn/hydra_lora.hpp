@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <type_traits>
 #include <utility>
 
 #include <stiefelx/core/context.hpp>
@@ -12,19 +13,26 @@ namespace stiefelx {
 /// \brief Experts that share one down-factor.
 /// \ingroup nn
 ///
-/// Expert e is \f$ B_e A \f$ with one A for all. Made from lvalues, it refers to them.
-template <class Down, class Up>
+/// Expert e is \f$ B_e A \f$ with one A for all. Made from lvalues, it refers to them. Factors are those
+/// of lora_experts.
+template <class Down, class Up, class Scaling = double>
 struct hydra_experts {
-  Down down;       ///< d_in x r
-  Up up;           ///< (E r) x d_out
-  index_t count;   ///< E
-  double scaling;  ///< \f$ s \f$, applied after the mixture
+  Down down;        ///< d_in x r
+  Up up;            ///< (E r) x d_out
+  index_t count;    ///< E
+  Scaling scaling;  ///< \f$ s \f$, applied after the mixture; or 1 x E, real, applied before it
 };
 
 /// Refers to the matrices it is made from.
 /// \ingroup nn
-template <class Down, class Up>
-hydra_experts(Down&, Up&, index_t, double) -> hydra_experts<Down&, Up&>;
+template <class Down, class Up, class Number>
+  requires std::is_arithmetic_v<Number>
+hydra_experts(Down&, Up&, index_t, Number) -> hydra_experts<Down&, Up&, double>;
+
+/// Refers to the matrices it is made from, the factors too.
+/// \ingroup nn
+template <class Down, class Up, RealMatrix Scaling>
+hydra_experts(Down&, Up&, index_t, Scaling&) -> hydra_experts<Down&, Up&, Scaling&>;
 
 /// \brief Team text: one token's rank-space vector in each of its slots.
 /// \ingroup nn
@@ -75,10 +83,27 @@ void expect_hydra(char const* function, Experts const& experts, Routing const& r
                 "a number of at least 1");
   expect_shape(function, "experts.down", experts.down, d_in, rank);
   expect_shape(function, "experts.up", experts.up, rank * experts.count, d_out);
+  expect_scaling(function, "experts.scaling", experts.scaling, experts.count);
   expect_option(expert_count(routes) == experts.count, function, "routes.experts",
                 expert_count(routes), "the number of experts");
   expect_shape(function, "routes.ids", routes.ids, routes.ids.rows(), tokens);
   expect_shape(function, "routes.weights", routes.weights, routes.ids.rows(), tokens);
+}
+
+template <class Ctx, class Experts, class Routing, class Saved, class X, class DY, class DDown,
+          class DUp, class DW, class DX>
+void expect_hydra_backward(Ctx& ctx, char const* function, Experts const& experts,
+                           Routing const& routes, Saved const& saved, X const& x, DY const& dy,
+                           DDown const& ddown, DUp const& dup, DW const& dweights, DX const& dx) {
+  index_t const tokens = x.cols(), k = routes.ids.rows(), rank = experts.down.cols();
+  expect_hydra(function, experts, routes, x.rows(), dy.rows(), tokens);
+  expect_shape(function, "saved.h", saved.h, k * rank, tokens);
+  expect_shape(function, "dy", dy, experts.up.cols(), tokens);
+  expect_shape(function, "ddown", ddown, x.rows(), rank);
+  expect_shape(function, "dup", dup, experts.up.rows(), experts.up.cols());
+  expect_shape(function, "dweights", dweights, k, tokens);
+  expect_shape(function, "dx", dx, x.rows(), tokens);
+  expect_distinct(ctx, function, "dx", dx, "dy", dy);
 }
 
 }  // namespace detail
@@ -104,11 +129,12 @@ void expect_hydra(char const* function, Experts const& experts, Routing const& r
 ///                       outside its range
 /// \par Cost
 /// 2 r (d_in + k d_out) T flops for the products, the rest as moe_lora_forward().
-template <class Ctx, class Down, class Up, class Routing, RealMatrix X, class Y,
+template <class Ctx, class Down, class Up, class Scaling, class Routing, RealMatrix X, class Y,
           class Status = no_status>
-  requires OutputMatrix<Y> && SameScalar<Down, Up, X, Y>
-auto hydra_lora_forward(Ctx& ctx, hydra_experts<Down, Up> const& experts, Routing const& routes,
-                        X const& x, Y&& y, mixing_options options = {}, Status&& status = {}) {
+  requires OutputMatrix<Y> && SameScalar<X, Y> && StoredAs<scalar_t<X>, Down, Up>
+auto hydra_lora_forward(Ctx& ctx, hydra_experts<Down, Up, Scaling> const& experts,
+                        Routing const& routes, X const& x, Y&& y, mixing_options options = {},
+                        Status&& status = {}) {
   using S = scalar_t<X>;
   char const* const name = "hydra_lora_forward";
   index_t const tokens = x.cols(), k = routes.ids.rows(), rank = experts.down.cols();
@@ -117,9 +143,10 @@ auto hydra_lora_forward(Ctx& ctx, hydra_experts<Down, Up> const& experts, Routin
   detail::expect_mixing(name, options);
   expect_distinct(ctx, name, "y", y, "x", x);
   auto saved = detail::saved_in_scratch<S>(ctx, k, rank, experts.up.rows(), tokens, options);
-  auto const shared = product(ctx, experts.down.adjoint(), x);
+  auto const shared = product(ctx, widened_weight(ctx, experts.down).adjoint(), x);
   run_batch(ctx, rank > 0 ? tokens : 0, share_slots_body{}, shared, saved.h);
-  detail::add_mixture(ctx, experts.up, experts.scaling, rank, routes, saved, y, status);
+  detail::add_mixture(ctx, widened_weight(ctx, experts.up), experts.scaling, rank, routes, saved, y,
+                      status);
   return saved;
 }
 
@@ -141,35 +168,32 @@ auto hydra_lora_forward(Ctx& ctx, hydra_experts<Down, Up> const& experts, Routin
 /// \param[out]    dweights  k x T, for gate_backward(); 0 in empty slots
 /// \param[in]     beta      factor of what dx holds; with 0 it is not read
 /// \param[in,out] dx        d_in x T; must not overlap dy
+/// \param[in]     gram_losses  as in moe_lora_backward()
 /// \throws shape_error  if a shape does not fit
 /// \throws alias_error  if dx overlaps dy
 /// \par Cost
 /// 4 r (d_in + k d_out) T flops for the products, the rest as moe_lora_backward().
-template <class Ctx, class Down, class Up, class Routing, class Saved, RealMatrix X, RealMatrix DY,
-          class DDown, class DUp, class DW, class DX>
+template <class Ctx, class Down, class Up, class Scaling, class Routing, class Saved, RealMatrix X,
+          RealMatrix DY, class DDown, class DUp, class DW, class DX,
+          class GramLosses = no_gram_loss>
   requires OutputMatrix<DDown> && OutputMatrix<DUp> && OutputMatrix<DW> && OutputMatrix<DX> &&
-           SameScalar<Down, Up, X, DY, DDown, DUp, DW, DX>
-void hydra_lora_backward(Ctx& ctx, hydra_experts<Down, Up> const& experts, Routing const& routes,
-                         Saved& saved, X const& x, DY const& dy, DDown&& ddown, DUp&& dup,
-                         DW&& dweights, double beta, DX&& dx) {
+           SameScalar<X, DY, DDown, DUp, DW, DX> && StoredAs<scalar_t<X>, Down, Up>
+void hydra_lora_backward(Ctx& ctx, hydra_experts<Down, Up, Scaling> const& experts,
+                         Routing const& routes, Saved& saved, X const& x, DY const& dy,
+                         DDown&& ddown, DUp&& dup, DW&& dweights, double beta, DX&& dx,
+                         GramLosses const& gram_losses = {}) {
   using S = scalar_t<X>;
-  char const* const name = "hydra_lora_backward";
-  index_t const tokens = x.cols(), k = routes.ids.rows(), rank = experts.down.cols();
-  detail::expect_hydra(name, experts, routes, x.rows(), dy.rows(), tokens);
-  expect_shape(name, "saved.h", saved.h, k * rank, tokens);
-  expect_shape(name, "dy", dy, experts.up.cols(), tokens);
-  expect_shape(name, "ddown", ddown, x.rows(), rank);
-  expect_shape(name, "dup", dup, experts.up.rows(), experts.up.cols());
-  expect_shape(name, "dweights", dweights, k, tokens);
-  expect_shape(name, "dx", dx, x.rows(), tokens);
-  expect_distinct(ctx, name, "dx", dx, "dy", dy);
-  auto const dh = detail::mixture_backward(ctx, experts.up, experts.count, experts.scaling, routes,
-                                           saved, dy, dup, dweights);
+  index_t const tokens = x.cols(), rank = experts.down.cols();
+  detail::expect_hydra_backward(ctx, "hydra_lora_backward", experts, routes, saved, x, dy, ddown,
+                                dup, dweights, dx);
+  auto const dh =
+      detail::mixture_backward(ctx, widened_weight(ctx, experts.up), experts.count, experts.scaling,
+                               routes, saved, dy, dup, dweights, gram_losses);
   auto shared = scratch<S>(ctx, rank, tokens);
   run_batch(ctx, tokens, sum_shared_slots_body{}, dh, shared);
   multiply_add(ctx, 1, x, shared.adjoint(), ddown);
   apply_beta(ctx, beta, dx);
-  multiply_add(ctx, 1, experts.down, shared, dx);
+  multiply_add(ctx, 1, widened_weight(ctx, experts.down), shared, dx);
 }
 
 }  // namespace stiefelx

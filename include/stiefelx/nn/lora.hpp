@@ -3,6 +3,7 @@
 
 #include <stiefelx/core/context.hpp>
 #include <stiefelx/nn/beta.hpp>
+#include <stiefelx/nn/stored_weights.hpp>
 
 namespace stiefelx {
 
@@ -23,10 +24,11 @@ namespace stiefelx {
 /// \throws shape_error  if a shape does not fit
 /// \throws alias_error  if y overlaps x, or h overlaps x or y
 /// \par Cost
-/// 2 r (d_in + d_out) T flops.
+/// 2 r (d_in + d_out) T flops. Factors of two bytes an entry are widened, in scratch.
 /// \see \cite hu2022lora
-template <class Ctx, RealMatrix Down, RealMatrix Up, RealMatrix X, class Y, class H>
-  requires OutputMatrix<Y> && OutputMatrix<H> && SameScalar<Down, Up, X, Y, H>
+template <class Ctx, RealWeight Down, RealWeight Up, RealMatrix X, class Y, class H>
+  requires OutputMatrix<Y> && OutputMatrix<H> && SameScalar<X, Y, H> &&
+           StoredAs<scalar_t<X>, Down, Up>
 void lora_forward(Ctx& ctx, Down const& down, Up const& up, double scaling, X const& x, Y&& y,
                   H&& h) {
   expect_shape("lora_forward", "up", up, down.cols(), y.rows());
@@ -35,8 +37,8 @@ void lora_forward(Ctx& ctx, Down const& down, Up const& up, double scaling, X co
   expect_distinct(ctx, "lora_forward", "y", y, "x", x);
   expect_distinct(ctx, "lora_forward", "h", h, "x", x);
   expect_distinct(ctx, "lora_forward", "h", h, "y", y);
-  multiply(ctx, down.adjoint(), x, h);
-  multiply_add(ctx, scaling, up.adjoint(), h, y);
+  multiply(ctx, widened_weight(ctx, down).adjoint(), x, h);
+  multiply_add(ctx, scaling, widened_weight(ctx, up).adjoint(), h, y);
 }
 
 /// \brief Gradients of lora_forward().
@@ -60,11 +62,11 @@ void lora_forward(Ctx& ctx, Down const& down, Up const& up, double scaling, X co
 /// \throws shape_error  if a shape does not fit
 /// \throws alias_error  if dx overlaps dy
 /// \par Cost
-/// 4 r (d_in + d_out) T flops, one r x T scratch matrix.
-template <class Ctx, RealMatrix Down, RealMatrix Up, RealMatrix X, RealMatrix H, RealMatrix DY,
+/// 4 r (d_in + d_out) T flops, one r x T scratch matrix. Factors of two bytes are widened as before.
+template <class Ctx, RealWeight Down, RealWeight Up, RealMatrix X, RealMatrix H, RealMatrix DY,
           class DDown, class DUp, class DX>
   requires OutputMatrix<DDown> && OutputMatrix<DUp> && OutputMatrix<DX> &&
-           SameScalar<Down, Up, X, H, DY, DDown, DUp, DX>
+           SameScalar<X, H, DY, DDown, DUp, DX> && StoredAs<scalar_t<X>, Down, Up>
 void lora_backward(Ctx& ctx, Down const& down, Up const& up, double scaling, X const& x, H const& h,
                    DY const& dy, DDown&& ddown, DUp&& dup, double beta, DX&& dx) {
   index_t const tokens = x.cols();
@@ -75,12 +77,12 @@ void lora_backward(Ctx& ctx, Down const& down, Up const& up, double scaling, X c
   expect_shape("lora_backward", "dup", dup, up.rows(), up.cols());
   expect_shape("lora_backward", "dx", dx, down.rows(), tokens);
   expect_distinct(ctx, "lora_backward", "dx", dx, "dy", dy);
-  auto dh = product(ctx, up, dy);
+  auto dh = product(ctx, widened_weight(ctx, up), dy);
   scale(ctx, scaling, dh);
   multiply_add(ctx, scaling, h, dy.adjoint(), dup);
   multiply_add(ctx, 1, x, dh.adjoint(), ddown);
   apply_beta(ctx, beta, dx);
-  multiply_add(ctx, 1, down, dh, dx);
+  multiply_add(ctx, 1, widened_weight(ctx, down), dh, dx);
 }
 
 }  // namespace stiefelx

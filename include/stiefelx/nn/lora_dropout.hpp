@@ -25,8 +25,9 @@ namespace stiefelx {
 /// \throws option_error  if the rate is outside [0, 1)
 /// \par Cost
 /// That of lora_forward() and dropout(), one d_in x T scratch matrix.
-template <class Ctx, RealMatrix Down, RealMatrix Up, RealMatrix X, class Y, class H>
-  requires OutputMatrix<Y> && OutputMatrix<H> && SameScalar<Down, Up, X, Y, H>
+template <class Ctx, RealWeight Down, RealWeight Up, RealMatrix X, class Y, class H>
+  requires OutputMatrix<Y> && OutputMatrix<H> && SameScalar<X, Y, H> &&
+           StoredAs<scalar_t<X>, Down, Up>
 void lora_forward(Ctx& ctx, Down const& down, Up const& up, double scaling,
                   dropout_mask const& mask, X const& x, Y&& y, H&& h) {
   expect_distinct(ctx, "lora_forward", "y", y, "x", x);
@@ -60,10 +61,10 @@ void lora_forward(Ctx& ctx, Down const& down, Up const& up, double scaling,
 /// \throws option_error  if the rate is outside [0, 1)
 /// \par Cost
 /// That of lora_backward() and two dropout(), two d_in x T scratch matrices.
-template <class Ctx, RealMatrix Down, RealMatrix Up, RealMatrix X, RealMatrix H, RealMatrix DY,
+template <class Ctx, RealWeight Down, RealWeight Up, RealMatrix X, RealMatrix H, RealMatrix DY,
           class DDown, class DUp, class DX>
   requires OutputMatrix<DDown> && OutputMatrix<DUp> && OutputMatrix<DX> &&
-           SameScalar<Down, Up, X, H, DY, DDown, DUp, DX>
+           SameScalar<X, H, DY, DDown, DUp, DX> && StoredAs<scalar_t<X>, Down, Up>
 void lora_backward(Ctx& ctx, Down const& down, Up const& up, double scaling,
                    dropout_mask const& mask, X const& x, H const& h, DY const& dy, DDown&& ddown,
                    DUp&& dup, double beta, DX&& dx) {

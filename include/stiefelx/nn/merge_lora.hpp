@@ -1,10 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <algorithm>
+
 #include <stiefelx/core/context.hpp>
 #include <stiefelx/nn/moe_lora.hpp>
+#include <stiefelx/nn/stored_weights.hpp>
 
 namespace stiefelx {
+
+namespace detail {
+
+// W += s up^T down^T. A weight of two bytes is rounded once, some of its columns at a time.
+template <class Ctx, class Up, class Down, class W>
+void add_to_weight(Ctx& ctx, double scaling, Up const& up, Down const& down, W&& frozen) {
+  if constexpr (NarrowScalar<scalar_t<W>>) {
+    index_t const rows = frozen.rows(), cols = frozen.cols();
+    index_t const most = std::max<index_t>(1, stored_block_entries / std::max<index_t>(rows, 1));
+    for (index_t first = 0; first < cols; first += most) {
+      index_t const count = std::min(most, cols - first);
+      auto block = frozen.middleCols(first, count);
+      auto sum = widened_weight(ctx, block);
+      multiply_add(ctx, scaling, up.adjoint(), down.middleRows(first, count).adjoint(), sum);
+      copy(ctx, sum, block);
+    }
+  } else {
+    multiply_add(ctx, scaling, up.adjoint(), down.adjoint(), frozen);
+  }
+}
+
+}  // namespace detail
 
 /// \brief Adds a low-rank update to a frozen weight, \f$ W \mathrel{+}= s B A \f$.
 /// \ingroup nn
@@ -16,20 +41,23 @@ namespace stiefelx {
 /// \param[in]     down     d_in x r
 /// \param[in]     up       r x d_out
 /// \param[in]     scaling  \f$ s \f$
-/// \param[in,out] frozen   d_out x d_in
+/// \param[in,out] frozen   d_out x d_in; where it has two bytes an entry, the sum in float is rounded
+///                         once
 /// \throws shape_error  if a shape does not fit
 /// \par Cost
-/// 2 r d_in d_out flops.
-template <class Ctx, RealMatrix Down, RealMatrix Up, class W>
-  requires OutputMatrix<W> && SameScalar<Down, Up, W>
+/// 2 r d_in d_out flops; for a weight of two bytes at most 1 MiB of scratch, or a column.
+template <class Ctx, RealWeight Down, RealWeight Up, RealWeight W>
+  requires OutputMatrix<W> && StoredAs<arithmetic_t<scalar_t<W>>, Down, Up>
 void merge_lora(Ctx& ctx, Down const& down, Up const& up, double scaling, W&& frozen) {
   expect_shape("merge_lora", "up", up, down.cols(), frozen.rows());
   expect_shape("merge_lora", "down", down, frozen.cols(), up.rows());
-  multiply_add(ctx, scaling, up.adjoint(), down.adjoint(), frozen);
+  detail::add_to_weight(ctx, scaling, widened_weight(ctx, up), widened_weight(ctx, down), frozen);
 }
 
 /// \brief Adds a mixture with fixed gates to a frozen weight, \f$ W \mathrel{+}= s \sum_e c_e B_e A_e \f$.
 /// \ingroup nn
+///
+/// Where experts have factors of their own, \f$ s_e \f$ stands in the sum in place of s before it.
 ///
 /// This is exact where every token has the same gates and nothing else happens to the outputs: a
 /// gate a task, as in MOELoRA, or the mean gates of a soft router as an approximation of one's
@@ -41,31 +69,35 @@ void merge_lora(Ctx& ctx, Down const& down, Up const& up, double scaling, W&& fr
 /// \param[in]     experts  E experts of rank r
 /// \param[in]     gates    E x 1
 /// \param[in]     kind     form of the mixture; `mixing::none` is the only one that merges
-/// \param[in,out] frozen   d_out x d_in
+/// \param[in,out] frozen   d_out x d_in; of two bytes an entry it is rounded once
 /// \throws shape_error   if a shape does not fit
 /// \throws option_error  if gates differ from token to token (more columns than one), or the
 ///                       mixture is not linear
 /// \par Cost
 /// 2 E r d_in d_out flops, one copy of up.
-template <class Ctx, class Down, class Up, RealMatrix Gates, class W>
-  requires OutputMatrix<W> && SameScalar<Down, Up, Gates, W>
-void merge_experts(Ctx& ctx, lora_experts<Down, Up> const& experts, Gates const& gates, mixing kind,
-                   W&& frozen) {
+template <class Ctx, class Down, class Up, class Scaling, RealMatrix Gates, RealWeight W>
+  requires OutputMatrix<W> && StoredAs<arithmetic_t<scalar_t<W>>, Down, Up, Gates>
+void merge_experts(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts, Gates const& gates,
+                   mixing kind, W&& frozen) {
   char const* const name = "merge_experts";
   expect_option(experts.count >= 1, name, "experts.count", experts.count, "a number of at least 1");
   index_t const rank = experts.down.cols() / experts.count;
   expect_shape(name, "experts.down", experts.down, frozen.cols(), rank * experts.count);
   expect_shape(name, "experts.up", experts.up, experts.down.cols(), frozen.rows());
+  detail::expect_scaling(name, "experts.scaling", experts.scaling, experts.count);
   expect_option(gates.cols() == 1, name, "the number of gates' columns", gates.cols(),
                 "1: gates that differ from token to token have no merged weight");
   expect_shape(name, "gates", gates, experts.count, 1);
   expect_option(kind == mixing::none, name, "kind", static_cast<int>(kind),
                 "mixing::none: an orthogonalized mixture is not linear in x");
   auto const& coefficients = dense(ctx, gates);
-  auto weighted = clone(ctx, experts.up);
+  auto weighted = scratch<scalar_t<Gates>>(ctx, experts.up.rows(), experts.up.cols());
+  copy(ctx, experts.up, weighted);
   for (index_t e = 0; e < experts.count; ++e)
     scale(ctx, coefficients.middleRows(e, 1), weighted.middleRows(e * rank, rank));
-  multiply_add(ctx, experts.scaling, weighted.adjoint(), experts.down.adjoint(), frozen);
+  detail::scale_experts(ctx, experts.scaling, experts.count, rank, weighted);
+  detail::add_to_weight(ctx, detail::common_scaling(experts.scaling), weighted,
+                        widened_weight(ctx, experts.down), frozen);
 }
 
 }  // namespace stiefelx

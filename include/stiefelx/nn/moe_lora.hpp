@@ -6,11 +6,14 @@
 
 #include <stiefelx/core/context.hpp>
 #include <stiefelx/nn/beta.hpp>
+#include <stiefelx/nn/expert_scaling.hpp>
+#include <stiefelx/nn/gram_losses.hpp>
 #include <stiefelx/nn/mixing_options.hpp>
 #include <stiefelx/nn/moe_lora_body.hpp>
 #include <stiefelx/nn/moe_lora_cross.hpp>
 #include <stiefelx/nn/moe_lora_saved.hpp>
 #include <stiefelx/nn/router.hpp>
+#include <stiefelx/nn/stored_weights.hpp>
 #include <stiefelx/team/mixing.hpp>
 
 namespace stiefelx {
@@ -20,18 +23,28 @@ namespace stiefelx {
 ///
 /// Expert e has the columns e r .. e r + r - 1 of down and the same rows of up: its \f$ A_e^T \f$ and
 /// \f$ B_e^T \f$. Made from lvalues, it refers to them.
-template <class Down, class Up>
+///
+/// With one number s the mixture is multiplied by it. With a 1 x E matrix every expert has a factor of
+/// its own, and its output is \f$ s_e B_e A_e x \f$ before the mixture (nn/expert_scaling.hpp says what
+/// that changes).
+template <class Down, class Up, class Scaling = double>
 struct lora_experts {
-  Down down;       ///< d_in x (E r)
-  Up up;           ///< (E r) x d_out
-  index_t count;   ///< E
-  double scaling;  ///< \f$ s \f$, applied after the mixture
+  Down down;        ///< d_in x (E r); may have two bytes an entry (nn/stored_weights.hpp)
+  Up up;            ///< (E r) x d_out, likewise
+  index_t count;    ///< E
+  Scaling scaling;  ///< \f$ s \f$, applied after the mixture; or 1 x E, real, applied before it
 };
 
 /// Refers to the matrices it is made from.
 /// \ingroup nn
-template <class Down, class Up>
-lora_experts(Down&, Up&, index_t, double) -> lora_experts<Down&, Up&>;
+template <class Down, class Up, class Number>
+  requires std::is_arithmetic_v<Number>
+lora_experts(Down&, Up&, index_t, Number) -> lora_experts<Down&, Up&, double>;
+
+/// Refers to the matrices it is made from, the factors too.
+/// \ingroup nn
+template <class Down, class Up, RealMatrix Scaling>
+lora_experts(Down&, Up&, index_t, Scaling&) -> lora_experts<Down&, Up&, Scaling&>;
 
 namespace detail {
 
@@ -44,14 +57,15 @@ index_t expert_count(Routing const& routes) {
     return routes.probabilities.rows();
 }
 
-template <class Down, class Up, class Routing>
-void expect_experts(char const* function, lora_experts<Down, Up> const& experts,
+template <class Down, class Up, class Scaling, class Routing>
+void expect_experts(char const* function, lora_experts<Down, Up, Scaling> const& experts,
                     Routing const& routes, index_t d_in, index_t d_out, index_t tokens) {
   expect_option(experts.count >= 1, function, "experts.count", experts.count,
                 "a number of at least 1");
   index_t const rank = experts.down.cols() / experts.count;
   expect_shape(function, "experts.down", experts.down, d_in, rank * experts.count);
   expect_shape(function, "experts.up", experts.up, experts.down.cols(), d_out);
+  expect_scaling(function, "experts.scaling", experts.scaling, experts.count);
   expect_option(expert_count(routes) == experts.count, function, "routes.experts",
                 expert_count(routes), "the number of experts");
   expect_shape(function, "routes.ids", routes.ids, routes.ids.rows(), tokens);
@@ -88,12 +102,13 @@ auto saved_in_scratch(Ctx& ctx, index_t k, index_t rank, index_t all, index_t to
 }
 
 // From h in saved to y: Gram matrices, coefficients, and the product with the experts' up.
-template <class Ctx, class Up, class Routing, class Saved, class Y, class Status>
-void add_mixture(Ctx& ctx, Up const& up, double scaling, index_t rank, Routing const& routes,
-                 Saved& saved, Y&& y, Status&& status) {
+template <class Ctx, class Up, class Scaling, class Routing, class Saved, class Y, class Status>
+void add_mixture(Ctx& ctx, Up const& up, Scaling const& scaling, index_t rank,
+                 Routing const& routes, Saved& saved, Y&& y, Status&& status) {
   using S = scalar_t<Y>;
   index_t const k = routes.ids.rows(), tokens = routes.ids.cols();
   auto const algebra = algebra_of<S>(saved.options);
+  scale_slots(ctx, scaling, routes.ids, rank, saved.h);
   if (!algebra.is_plain(k)) copy(ctx, expert_moments(ctx, up), saved.moments);
   auto mixed = scratch<S>(ctx, k * rank, tokens);
   auto bits = scratch<int>(ctx, 1, tokens);
@@ -101,26 +116,70 @@ void add_mixture(Ctx& ctx, Up const& up, double scaling, index_t rank, Routing c
             std::as_const(routes.ids), std::as_const(routes.weights), std::as_const(saved.moments),
             saved.token_grams, saved.coefficients, mixed, bits);
   raise(ctx, status, bits);
-  routed_multiply_add(ctx, scaling, routes.ids, up.adjoint(), mixed, y);
+  routed_multiply_add(ctx, common_scaling(scaling), routes.ids, up.adjoint(), mixed, y);
 }
 
-// The way back, from dy to the gradient of h, which is returned.
-template <class Ctx, class Up, class Routing, class Saved, class DY, class DUp, class DW>
-auto mixture_backward(Ctx& ctx, Up const& up, index_t count, double scaling, Routing const& routes,
-                      Saved& saved, DY const& dy, DUp&& dup, DW&& dweights) {
+// The part of mixture_backward() between z, in dh, and the gradients of h and up.
+template <class Ctx, class Up, class Scaling, class Routing, class Saved, class DH, class DY,
+          class DUp, class DW>
+void rank_space_backward(Ctx& ctx, Up const& up, index_t count, Scaling const& scaling,
+                         Routing const& routes, Saved& saved, DH& dh, DY const& dy, DUp&& dup,
+                         DW&& dweights) {
+  index_t const k = routes.ids.rows(), tokens = routes.ids.cols(), rank = up.rows() / count;
+  auto mixed = scratch<scalar_t<DH>>(ctx, k * rank, tokens);
+  run_batch(
+      ctx, tokens,
+      mix_backward_body{algebra_of<scalar_t<DH>>(saved.options), k, rank, common_scaling(scaling)},
+      std::as_const(saved.h), std::as_const(routes.ids), std::as_const(routes.weights),
+      std::as_const(saved.moments), saved.token_grams, dh, mixed, dweights);
+  routed_adjoint_outer_add(ctx, common_scaling(scaling), routes.ids, mixed, dy, dup);
+}
+
+// Adds what w, the gradient of losses on the Gram matrices, is for h.
+template <class Ctx, class Routing, class H, class Moments, class W, class DH>
+void add_gram_gradient(Ctx& ctx, Routing const& routes, index_t rank, H const& h,
+                       Moments const& moments, W const& w, DH& dh) {
+  run_batch(ctx, routes.ids.cols(), gram_gradient_body{routes.ids.rows(), rank}, h,
+            std::as_const(routes.ids), moments, w, dh);
+}
+
+// The way back, from dy to the gradient of A x, which is returned.
+template <class Ctx, class Up, class Scaling, class Routing, class Saved, class DY, class DUp,
+          class DW, class GramLosses>
+auto mixture_backward(Ctx& ctx, Up const& up, index_t count, Scaling const& scaling,
+                      Routing const& routes, Saved& saved, DY const& dy, DUp&& dup, DW&& dweights,
+                      GramLosses const& gram_losses) {
   using S = scalar_t<DY>;
   index_t const k = routes.ids.rows(), tokens = routes.ids.cols(), rank = up.rows() / count;
-  auto const algebra = algebra_of<S>(saved.options);
+  bool const plain = algebra_of<S>(saved.options).is_plain(k);
+  auto const& h = std::as_const(saved.h);
+  auto const& ids = std::as_const(routes.ids);
   auto dh = scratch<S>(ctx, k * rank, tokens);
-  routed_multiply(ctx, routes.ids, up.adjoint(), dy, dh);
-  auto mixed = scratch<S>(ctx, k * rank, tokens);
-  run_batch(ctx, tokens, mix_backward_body{algebra, k, rank, scaling}, std::as_const(saved.h),
-            std::as_const(routes.ids), std::as_const(routes.weights), std::as_const(saved.moments),
-            saved.token_grams, dh, mixed, dweights);
-  routed_adjoint_outer_add(ctx, scaling, routes.ids, mixed, dy, dup);
-  if (!algebra.is_plain(k))
-    add_cross_moments(ctx, count, std::as_const(saved.h), std::as_const(routes.ids),
-                      std::as_const(saved.token_grams), saved.moments, up, dup);
+  routed_multiply(ctx, ids, up.adjoint(), dy, dh);
+  if constexpr (has_gram_losses<GramLosses>) {
+    auto change = scratch<double>(ctx, k * k, tokens);
+    fill(ctx, 0, change);
+    if (plain) {
+      auto moments = expert_moments(ctx, up);
+      auto grams = scratch<double>(ctx, k * k, tokens);
+      run_batch(ctx, tokens, slot_grams_body{k, rank}, h, ids, std::as_const(moments), grams);
+      gram_losses(routes, std::as_const(grams), change);
+      rank_space_backward(ctx, up, count, scaling, routes, saved, dh, dy, dup, dweights);
+      add_gram_gradient(ctx, routes, rank, h, std::as_const(moments), std::as_const(change), dh);
+      add_cross_moments(ctx, count, h, ids, std::as_const(change), moments, up, dup);
+    } else {
+      gram_losses(routes, std::as_const(saved.token_grams), change);
+      rank_space_backward(ctx, up, count, scaling, routes, saved, dh, dy, dup, dweights);
+      add_gram_gradient(ctx, routes, rank, h, std::as_const(saved.moments), std::as_const(change),
+                        dh);
+      axpy(ctx, 1, change, saved.token_grams);
+    }
+  } else {
+    rank_space_backward(ctx, up, count, scaling, routes, saved, dh, dy, dup, dweights);
+  }
+  if (!plain)
+    add_cross_moments(ctx, count, h, ids, std::as_const(saved.token_grams), saved.moments, up, dup);
+  scale_slots(ctx, scaling, ids, rank, dh);
   return dh;
 }
 
@@ -160,13 +219,13 @@ auto mixture_backward(Ctx& ctx, Up const& up, index_t count, double scaling, Rou
 /// \par Cost
 /// 2 k r (d_in + d_out) T flops for the products; orthogonalization adds 2 (E r)^2 d_out once and
 /// about k^2 r^2 T, in double. Scratch: workspace_bytes().
-template <class Ctx, class Down, class Up, class Routing, RealMatrix X, class Y, class Saved,
-          class Status = no_status>
-  requires OutputMatrix<Y> && SameScalar<Down, Up, X, Y> &&
+template <class Ctx, class Down, class Up, class Scaling, class Routing, RealMatrix X, class Y,
+          class Saved, class Status = no_status>
+  requires OutputMatrix<Y> && SameScalar<X, Y> && StoredAs<scalar_t<X>, Down, Up> &&
            detail::is_moe_lora_saved<std::remove_cvref_t<Saved>>
-void moe_lora_forward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing const& routes,
-                      X const& x, Y&& y, Saved&& saved, mixing_options options = {},
-                      Status&& status = {}) {
+void moe_lora_forward(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
+                      Routing const& routes, X const& x, Y&& y, Saved&& saved,
+                      mixing_options options = {}, Status&& status = {}) {
   using S = scalar_t<X>;
   char const* const name = "moe_lora_forward";
   index_t const tokens = x.cols(), k = routes.ids.rows(), all = experts.down.cols();
@@ -187,8 +246,9 @@ void moe_lora_forward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing c
   expect_distinct(ctx, name, "saved.h", saved.h, "y", y);
   saved.options = detail::settled<S>(options);
 
-  routed_multiply(ctx, routes.ids, experts.down, x, saved.h);
-  detail::add_mixture(ctx, experts.up, experts.scaling, rank, routes, saved, y, status);
+  routed_multiply(ctx, routes.ids, widened_weight(ctx, experts.down), x, saved.h);
+  detail::add_mixture(ctx, widened_weight(ctx, experts.up), experts.scaling, rank, routes, saved, y,
+                      status);
 }
 
 /// \brief The same, with what is saved in scratch.
@@ -201,11 +261,12 @@ void moe_lora_forward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing c
 /// \param[in]     options  form of the mixture, guard and policy
 /// \param[in,out] status   1 x 1 int or no_status{}
 /// \returns a moe_lora_saved that lives until the backward call has used it
-template <class Ctx, class Down, class Up, class Routing, RealMatrix X, class Y,
+template <class Ctx, class Down, class Up, class Scaling, class Routing, RealMatrix X, class Y,
           class Status = no_status>
-  requires OutputMatrix<Y> && SameScalar<Down, Up, X, Y>
-auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing const& routes,
-                      X const& x, Y&& y, mixing_options options = {}, Status&& status = {}) {
+  requires OutputMatrix<Y> && SameScalar<X, Y> && StoredAs<scalar_t<X>, Down, Up>
+auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
+                      Routing const& routes, X const& x, Y&& y, mixing_options options = {},
+                      Status&& status = {}) {
   using S = scalar_t<X>;
   index_t const tokens = x.cols(), k = routes.ids.rows(), all = experts.down.cols();
   index_t const rank = experts.count > 0 ? all / experts.count : 0;
@@ -225,6 +286,11 @@ auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing c
 /// Parameter gradients accumulate, dweights is overwritten, dx takes beta. experts, routes, saved and
 /// x are those of the forward call; saved is used up, so this runs once a forward call.
 ///
+/// Losses on the Gram matrices of the outputs add their gradients on the way:
+/// `gram_losses(routes, token_grams, change)` is called once with two k^2 x T matrices of double, reads
+/// the first and adds W to the second, as gram_orthogonality_loss() does. These are the outputs before
+/// a common s. A plain mixture forms the Gram matrices for it here.
+///
 /// \param[in]     ctx       where to run; nothing waits
 /// \param[in]     experts   as in the forward call
 /// \param[in]     routes    as in the forward call
@@ -236,18 +302,22 @@ auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing c
 /// \param[out]    dweights  k x T, for gate_backward(); 0 in empty slots
 /// \param[in]     beta      factor of what dx holds; with 0 it is not read
 /// \param[in,out] dx        d_in x T; may be x, must not overlap dy
+/// \param[in]     gram_losses  callable(routes, token_grams, change), or no_gram_loss{}
 /// \throws shape_error  if a shape does not fit
 /// \throws alias_error  if dx overlaps dy
 /// \par Cost
 /// 4 k r (d_in + d_out) T flops for the products; orthogonalization adds 2 (E r)^2 d_out once and
-/// about 2 k^2 r^2 T. Scratch: workspace_bytes().
-template <class Ctx, class Down, class Up, class Routing, class Saved, RealMatrix X, RealMatrix DY,
-          class DDown, class DUp, class DW, class DX>
+/// about 2 k^2 r^2 T. Losses add k^2 r^2 T, and k^2 T doubles of scratch; for a plain mixture also
+/// what orthogonalization adds. Scratch: workspace_bytes().
+template <class Ctx, class Down, class Up, class Scaling, class Routing, class Saved, RealMatrix X,
+          RealMatrix DY, class DDown, class DUp, class DW, class DX,
+          class GramLosses = no_gram_loss>
   requires OutputMatrix<DDown> && OutputMatrix<DUp> && OutputMatrix<DW> && OutputMatrix<DX> &&
-           SameScalar<Down, Up, X, DY, DDown, DUp, DW, DX>
-void moe_lora_backward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing const& routes,
-                       Saved& saved, X const& x, DY const& dy, DDown&& ddown, DUp&& dup,
-                       DW&& dweights, double beta, DX&& dx) {
+           SameScalar<X, DY, DDown, DUp, DW, DX> && StoredAs<scalar_t<X>, Down, Up>
+void moe_lora_backward(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
+                       Routing const& routes, Saved& saved, X const& x, DY const& dy, DDown&& ddown,
+                       DUp&& dup, DW&& dweights, double beta, DX&& dx,
+                       GramLosses const& gram_losses = {}) {
   char const* const name = "moe_lora_backward";
   index_t const tokens = x.cols(), k = routes.ids.rows(), all = experts.down.cols();
   detail::expect_experts(name, experts, routes, x.rows(), dy.rows(), tokens);
@@ -259,11 +329,12 @@ void moe_lora_backward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing 
   expect_shape(name, "dweights", dweights, k, tokens);
   expect_shape(name, "dx", dx, x.rows(), tokens);
   expect_distinct(ctx, name, "dx", dx, "dy", dy);
-  auto const dh = detail::mixture_backward(ctx, experts.up, experts.count, experts.scaling, routes,
-                                           saved, dy, dup, dweights);
+  auto const dh =
+      detail::mixture_backward(ctx, widened_weight(ctx, experts.up), experts.count, experts.scaling,
+                               routes, saved, dy, dup, dweights, gram_losses);
   routed_outer_add(ctx, 1, routes.ids, x, dh, ddown);
   apply_beta(ctx, beta, dx);
-  routed_multiply_add(ctx, 1, routes.ids, experts.down, dh, dx);
+  routed_multiply_add(ctx, 1, routes.ids, widened_weight(ctx, experts.down), dh, dx);
 }
 
 }  // namespace stiefelx

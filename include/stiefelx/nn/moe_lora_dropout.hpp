@@ -102,12 +102,12 @@ void dropped_rank_space_backward(Ctx& ctx, Down const& down, Ids const& ids,
 /// \par Cost
 /// That of moe_lora_forward() and one dropout(), for `expert_input` k of them and of the products'
 /// passes over x; one d_in x T scratch matrix, none for `rank_space`.
-template <class Ctx, class Down, class Up, class Routing, RealMatrix X, class Y,
+template <class Ctx, class Down, class Up, class Scaling, class Routing, RealMatrix X, class Y,
           class Status = no_status>
-  requires OutputMatrix<Y> && SameScalar<Down, Up, X, Y>
-auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing const& routes,
-                      dropout_mask const& mask, dropout_place place, X const& x, Y&& y,
-                      mixing_options options = {}, Status&& status = {}) {
+  requires OutputMatrix<Y> && SameScalar<X, Y> && StoredAs<scalar_t<X>, Down, Up>
+auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
+                      Routing const& routes, dropout_mask const& mask, dropout_place place,
+                      X const& x, Y&& y, mixing_options options = {}, Status&& status = {}) {
   using S = scalar_t<X>;
   char const* const name = "moe_lora_forward";
   index_t const tokens = x.cols(), k = routes.ids.rows(), all = experts.down.cols();
@@ -118,8 +118,10 @@ auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing c
   expect_option(mask.rate >= 0 && mask.rate < 1, name, "rate", mask.rate, "a number in [0, 1)");
   expect_distinct(ctx, name, "y", y, "x", x);
   auto saved = detail::saved_in_scratch<S>(ctx, k, rank, all, tokens, options);
-  detail::dropped_rank_space(ctx, experts.down, routes.ids, mask, place, rank, x, saved.h);
-  detail::add_mixture(ctx, experts.up, experts.scaling, rank, routes, saved, y, status);
+  detail::dropped_rank_space(ctx, widened_weight(ctx, experts.down), routes.ids, mask, place, rank,
+                             x, saved.h);
+  detail::add_mixture(ctx, widened_weight(ctx, experts.up), experts.scaling, rank, routes, saved, y,
+                      status);
   return saved;
 }
 
@@ -142,20 +144,22 @@ auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing c
 /// \param[out]    dweights  k x T, for gate_backward(); 0 in empty slots
 /// \param[in]     beta      factor of what dx holds; with 0 it is not read
 /// \param[in,out] dx        d_in x T; must not overlap x or dy
+/// \param[in]     gram_losses  as in moe_lora_backward(); Gram matrices are those of what is dropped
 /// \throws shape_error   if a shape does not fit
 /// \throws alias_error   if dx overlaps x or dy
 /// \throws option_error  if the rate is outside [0, 1)
 /// \par Cost
 /// That of moe_lora_backward() and two dropout(), for `expert_input` 2 k of them; two d_in x T
 /// scratch matrices, none for `rank_space`.
-template <class Ctx, class Down, class Up, class Routing, class Saved, RealMatrix X, RealMatrix DY,
-          class DDown, class DUp, class DW, class DX>
+template <class Ctx, class Down, class Up, class Scaling, class Routing, class Saved, RealMatrix X,
+          RealMatrix DY, class DDown, class DUp, class DW, class DX,
+          class GramLosses = no_gram_loss>
   requires OutputMatrix<DDown> && OutputMatrix<DUp> && OutputMatrix<DW> && OutputMatrix<DX> &&
-           SameScalar<Down, Up, X, DY, DDown, DUp, DW, DX>
-void moe_lora_backward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing const& routes,
-                       Saved& saved, dropout_mask const& mask, dropout_place place, X const& x,
-                       DY const& dy, DDown&& ddown, DUp&& dup, DW&& dweights, double beta,
-                       DX&& dx) {
+           SameScalar<X, DY, DDown, DUp, DW, DX> && StoredAs<scalar_t<X>, Down, Up>
+void moe_lora_backward(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
+                       Routing const& routes, Saved& saved, dropout_mask const& mask,
+                       dropout_place place, X const& x, DY const& dy, DDown&& ddown, DUp&& dup,
+                       DW&& dweights, double beta, DX&& dx, GramLosses const& gram_losses = {}) {
   char const* const name = "moe_lora_backward";
   index_t const tokens = x.cols(), k = routes.ids.rows(), all = experts.down.cols();
   detail::expect_experts(name, experts, routes, x.rows(), dy.rows(), tokens);
@@ -169,11 +173,12 @@ void moe_lora_backward(Ctx& ctx, lora_experts<Down, Up> const& experts, Routing 
   expect_option(mask.rate >= 0 && mask.rate < 1, name, "rate", mask.rate, "a number in [0, 1)");
   expect_distinct(ctx, name, "dx", dx, "dy", dy);
   expect_distinct(ctx, name, "dx", dx, "x", x);
-  auto dh = detail::mixture_backward(ctx, experts.up, experts.count, experts.scaling, routes, saved,
-                                     dy, dup, dweights);
+  auto dh =
+      detail::mixture_backward(ctx, widened_weight(ctx, experts.up), experts.count, experts.scaling,
+                               routes, saved, dy, dup, dweights, gram_losses);
   apply_beta(ctx, beta, dx);
-  detail::dropped_rank_space_backward(ctx, experts.down, routes.ids, mask, place, rank, x, dh,
-                                      ddown, dx);
+  detail::dropped_rank_space_backward(ctx, widened_weight(ctx, experts.down), routes.ids, mask,
+                                      place, rank, x, dh, ddown, dx);
 }
 
 }  // namespace stiefelx

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <concepts>
+
 #include <stiefelx/core/matrix.hpp>
 #include <stiefelx/nn/mixing_options.hpp>
+#include <stiefelx/nn/stored_weights.hpp>
 
 namespace stiefelx {
 
@@ -72,8 +75,24 @@ index_t workspace_bytes(moe_lora_sizes n, mixing_options const& options = {}) {
   index_t const all = n.experts * n.rank;
   index_t const forward = vectors + status + wide * all * (n.d_out + all);
   index_t const sorted = integer * (n.experts + 1 + 2 * n.chosen * n.tokens);
-  index_t const backward = 2 * vectors + sorted + number * all * all;
+  index_t const cross = sorted + number * all * all;
+  index_t const backward = vectors + (cross > vectors ? cross : vectors);
   return forward > backward ? forward : backward;
+}
+
+/// \brief The same for experts whose factors have two bytes an entry and are widened in scratch.
+/// \ingroup nn
+/// \tparam S       the data's type
+/// \tparam Stored  scalar of the experts; where it is S, nothing is added
+/// \param[in] n        sizes of the call
+/// \param[in] d_in     rows of x
+/// \param[in] options  form of the mixture
+/// \returns the size of the matrices that live at the same time, at most
+template <class S, class Stored>
+  requires std::same_as<arithmetic_t<Stored>, S>
+index_t workspace_bytes(moe_lora_sizes n, index_t d_in, mixing_options const& options = {}) {
+  return workspace_bytes<S>(n, options) +
+         widened_bytes<Stored>(n.experts * n.rank * (d_in + n.d_out));
 }
 
 }  // namespace stiefelx

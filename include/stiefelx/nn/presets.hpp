@@ -14,9 +14,9 @@
 /// | MoLA \cite gao2024mola | mola_preset(), other numbers of experts for other layers | balance_loss() |
 /// | LoRAMoE \cite dou2024loramoe | loramoe_preset() | localized_balance_loss() |
 /// | AdaMoE \cite zeng2024adamoe | adamoe_preset() | balance_loss() with its nulls as one group |
-/// | HydraLoRA \cite tian2024hydralora | hydra_lora_forward() with `soft` | none |
-/// | MOELoRA \cite liu2024moelora | task_scores(), route_scores() with `soft`, moe_lora_forward() | none |
-/// | MixLoRA \cite li2024mixlora | ffn_experts_forward() with `top_k`, expert_gram_schmidt() with `mixing::none` | balance_loss(), 1e-3 E k by its own normalizer |
+/// | HydraLoRA \cite tian2024hydralora | hydra_lora_preset() in an expert_layer of hydra_experts (nn/hydra_layer.hpp) | none |
+/// | MOELoRA \cite liu2024moelora | a task_layer (nn/task_layer.hpp) | none |
+/// | MixLoRA \cite li2024mixlora | a mixlora_layer with `top_k` (nn/mixlora_layer.hpp) | balance_loss(), 1e-3 E k by its own normalizer |
 /// | StelLA \cite li2025 | factored_lora_forward() and the optimizer `stella` | |
 ///
 /// All of them are tested against definitions written out in PyTorch.

@@ -132,8 +132,8 @@ auto route_owned(Ctx& ctx, Scores scores, Choice const& choice, Terms const&... 
 /// 2 d E T flops; (E + 2k) T scratch entries. About k E comparisons a token; expert_choice counts
 /// the T tokens of an expert a few times as often as T has binary digits, at most 65 times.
 /// \see \cite shazeer2017
-template <class Ctx, RealMatrix Router, RealMatrix X, class Choice = router_options, class... Terms>
-  requires SameScalar<Router, X> && detail::RoutingChoice<Choice> &&
+template <class Ctx, RealWeight Router, RealMatrix X, class Choice = router_options, class... Terms>
+  requires StoredAs<scalar_t<X>, Router> && detail::RoutingChoice<Choice> &&
            (detail::TermOf<Choice, Terms> && ...)
 auto route(Ctx& ctx, Router const& router, X const& x, Choice choice = {}, Terms const&... terms) {
   expect_shape("route", "router", router, x.rows(), router.cols());

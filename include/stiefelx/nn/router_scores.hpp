@@ -3,6 +3,7 @@
 
 #include <stiefelx/core/context.hpp>
 #include <stiefelx/nn/beta.hpp>
+#include <stiefelx/nn/stored_weights.hpp>
 #include <stiefelx/team/team.hpp>
 
 namespace stiefelx {
@@ -30,11 +31,11 @@ struct add_column_body {
 /// \throws shape_error  if the router's rows are not x's
 /// \par Cost
 /// 2 d E T flops, E T scratch entries.
-template <class Ctx, RealMatrix Router, RealMatrix X>
-  requires SameScalar<Router, X>
+template <class Ctx, RealWeight Router, RealMatrix X>
+  requires StoredAs<scalar_t<X>, Router>
 auto router_scores(Ctx& ctx, Router const& router, X const& x) {
   expect_shape("router_scores", "router", router, x.rows(), router.cols());
-  return product(ctx, router.adjoint(), x);
+  return product(ctx, widened_weight(ctx, router).adjoint(), x);
 }
 
 /// \brief Scores of a linear router with a bias: \f$ \ell = w^T x + b \f$.
@@ -47,12 +48,12 @@ auto router_scores(Ctx& ctx, Router const& router, X const& x) {
 /// \throws shape_error  if a shape is wrong
 /// \par Cost
 /// 2 d E T flops, E T scratch entries.
-template <class Ctx, RealMatrix Router, RealMatrix Bias, RealMatrix X>
-  requires SameScalar<Router, Bias, X>
+template <class Ctx, RealWeight Router, RealMatrix Bias, RealMatrix X>
+  requires SameScalar<Bias, X> && StoredAs<scalar_t<X>, Router>
 auto router_scores(Ctx& ctx, Router const& router, Bias const& bias, X const& x) {
   expect_shape("router_scores", "router", router, x.rows(), router.cols());
   expect_shape("router_scores", "bias", bias, router.cols(), 1);
-  auto scores = product(ctx, router.adjoint(), x);
+  auto scores = product(ctx, widened_weight(ctx, router).adjoint(), x);
   auto const& column = dense(ctx, bias);
   run_batch(ctx, x.cols(), detail::add_column_body{}, column, scores);
   return scores;
@@ -73,8 +74,9 @@ auto router_scores(Ctx& ctx, Router const& router, Bias const& bias, X const& x)
 /// \param[in,out] dx       d x T; must not overlap dscores or drouter
 /// \throws shape_error  if a shape is wrong
 /// \throws alias_error  if dx overlaps dscores or drouter
-template <class Ctx, RealMatrix Router, RealMatrix X, Matrix DS, class DR, class DX>
-  requires OutputMatrix<DR> && OutputMatrix<DX> && SameScalar<Router, X, DS, DR, DX>
+template <class Ctx, RealWeight Router, RealMatrix X, Matrix DS, class DR, class DX>
+  requires OutputMatrix<DR> && OutputMatrix<DX> && SameScalar<X, DS, DR, DX> &&
+           StoredAs<scalar_t<X>, Router>
 void router_backward(Ctx& ctx, Router const& router, X const& x, DS const& dscores, DR&& drouter,
                      double beta, DX&& dx) {
   expect_shape("router_backward", "router", router, x.rows(), router.cols());
@@ -85,7 +87,7 @@ void router_backward(Ctx& ctx, Router const& router, X const& x, DS const& dscor
   expect_distinct(ctx, "router_backward", "drouter", drouter, "dx", dx);
   multiply_add(ctx, 1, x, dscores.adjoint(), drouter);
   apply_beta(ctx, beta, dx);
-  multiply_add(ctx, 1, router, dscores, dx);
+  multiply_add(ctx, 1, widened_weight(ctx, router), dscores, dx);
 }
 
 /// \brief Gradient of a router's bias: \f$ \bar b \mathrel{+}= \sum_t \bar\ell_t \f$.

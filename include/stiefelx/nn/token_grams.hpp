@@ -66,7 +66,7 @@ struct token_gram_body {
 /// \ingroup nn
 ///
 /// A mixture that orthogonalizes has them already. This is for a plain one, for expert_similarity()
-/// and for the losses that need G alone. Outputs are those before the scaling s.
+/// and for the losses that need G alone. Outputs are those before a common scaling s.
 ///
 /// \param[in]  ctx      where to run; nothing waits
 /// \param[in]  h        (E r) x T or (k r) x T, rank-space vectors
@@ -99,7 +99,8 @@ void token_grams(Ctx& ctx, H const& h, Ids const& ids, C const& moments, index_t
 /// \ingroup nn
 ///
 /// For a plain mixture, which saves neither Gram matrices nor moments:
-/// `token_grams(ctx, experts, saved.h, routes.ids, grams)`.
+/// `token_grams(ctx, experts, saved.h, routes.ids, grams)`. The saved h has the experts' own factors in it,
+/// where they have their own; they are not applied again.
 ///
 /// \param[in]  ctx      where to run; nothing waits
 /// \param[in]  experts  E experts of rank r
@@ -111,10 +112,10 @@ void token_grams(Ctx& ctx, H const& h, Ids const& ids, C const& moments, index_t
 /// \throws option_error  if there is no expert
 /// \par Cost
 /// 2 (E r)^2 d_out flops beside those of the tokens.
-template <class Ctx, class Down, class Up, RealMatrix H, Matrix Ids, class G>
+template <class Ctx, class Down, class Up, class Scaling, RealMatrix H, Matrix Ids, class G>
   requires OutputMatrix<G>
-void token_grams(Ctx& ctx, lora_experts<Down, Up> const& experts, H const& h, Ids const& ids,
-                 G&& grams, rank_layout layout = rank_layout::by_slot) {
+void token_grams(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts, H const& h,
+                 Ids const& ids, G&& grams, rank_layout layout = rank_layout::by_slot) {
   expect_option(experts.count >= 1, "token_grams", "experts.count", experts.count,
                 "a number of at least 1");
   token_grams(ctx, h, ids, detail::expert_moments(ctx, experts.up),
