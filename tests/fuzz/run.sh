@@ -6,13 +6,13 @@ usage() {
   cat <<'TEXT'
 usage: bash tests/fuzz/run.sh [--seconds N] [--build DIR] [--target NAME]... [--help]
 
-Gives changed files to the readers of safetensors, NPY and JSON until the time is over, under the
-address and undefined-behaviour sanitizers, with little memory. It starts with the files of
+Gives changed files to the readers of safetensors, NPY, JSON, PEFT folders and checkpoints until the
+time is over, under the address and undefined-behaviour sanitizers, with little memory. It starts with the files of
 tests/io/*_samples.hpp and with what earlier runs kept in DIR.
 
   --seconds N    for all targets together, default 60
   --build DIR    for programs, seeds and what is found, default build/fuzz in the repository
-  --target NAME  json, npy or safetensors alone; may be given several times
+  --target NAME  json, npy, safetensors, peft or checkpoint alone; may be given several times
   --help         this text
 
 STIEFELX_CXX_FUZZ   the compiler, default clang++-19
@@ -48,8 +48,8 @@ while [ $# -gt 0 ]; do
         --build) build=$2 ;;
         --target)
           case $2 in
-            json | npy | safetensors) targets+=("$2") ;;
-            *) wrong "--target is $2, expected json, npy or safetensors" ;;
+            json | npy | safetensors | peft | checkpoint) targets+=("$2") ;;
+            *) wrong "--target is $2, expected json, npy, safetensors, peft or checkpoint" ;;
           esac
           ;;
       esac
@@ -58,7 +58,7 @@ while [ $# -gt 0 ]; do
     *) wrong "unknown option $1" ;;
   esac
 done
-if [ ${#targets[@]} -eq 0 ]; then targets=(json npy safetensors); fi
+if [ ${#targets[@]} -eq 0 ]; then targets=(json npy safetensors peft checkpoint); fi
 
 sanitizers=fuzzer,address,undefined
 compiler=${STIEFELX_CXX_FUZZ:-clang++-19}

@@ -2,8 +2,8 @@
 //
 //   seeds FOLDER
 //
-// Writes the files that fuzzing starts with, sound and hostile ones, to FOLDER/json, FOLDER/npy and
-// FOLDER/safetensors.
+// Writes the files that fuzzing starts with, sound and hostile ones, to a folder each for json, npy,
+// safetensors, peft and checkpoint in FOLDER.
 
 #include <cstdio>
 #include <exception>
@@ -13,8 +13,10 @@
 
 #include <stiefelx/io/atomic_file.hpp>
 
+#include "tests/io/checkpoint_samples.hpp"
 #include "tests/io/json_samples.hpp"
 #include "tests/io/npy_samples.hpp"
+#include "tests/io/peft_samples.hpp"
 #include "tests/io/safetensors_samples.hpp"
 
 namespace {
@@ -42,6 +44,10 @@ int main(int count, char** words) {
     write_all(folder / "npy", io_test::hostile_npy());
     write_all(folder / "safetensors", io_test::sound_safetensors());
     write_all(folder / "safetensors", io_test::hostile_safetensors());
+    write_all(folder / "peft", io_test::sound_peft());
+    write_all(folder / "peft", io_test::hostile_peft());
+    write_all(folder / "checkpoint", io_test::sound_checkpoint());
+    write_all(folder / "checkpoint", io_test::hostile_checkpoint());
   } catch (std::exception const& error) {
     std::fprintf(stderr, "seeds: %s\n", error.what());
     return 1;

@@ -3,13 +3,17 @@
 // PEFT folders: what is written comes back, orders of fused experts, and what is refused.
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include <boost/test/unit_test.hpp>
 
 #include <io/files.hpp>
+#include <io/peft_samples.hpp>
 #include <stiefelx/io/peft_folder.hpp>
 #include <stiefelx/io/peft_writer.hpp>
 #include <support/data.hpp>
@@ -208,6 +212,63 @@ BOOST_AUTO_TEST_CASE(files_that_contradict_each_other_are_refused) {
   });
 }
 
+// The fuzzer's seeds: the configuration up to a zero byte, the tensors behind it.
+BOOST_AUTO_TEST_CASE(content_in_memory_is_read_and_every_defect_has_its_reason) {
+  auto const open = [](sample const& s) {
+    std::size_t const zero = s.bytes.find('\0');
+    return peft_folder(std::string_view(s.bytes).substr(0, zero),
+                       bytes_of(std::string_view(s.bytes).substr(zero + 1)));
+  };
+  auto const sound = sound_peft();
+  for (sample const& s : sound) BOOST_TEST_CONTEXT(s.name) BOOST_CHECK_NO_THROW(open(s));
+  for (sample const& s : hostile_peft())
+    BOOST_TEST_CONTEXT(s.name) expect_fault(s.fault, "", [&] { open(s); });
+  peft_folder const router = open(named(sound, "router"));
+  BOOST_TEST(router.others() == std::vector<std::string>{"gate"}, boost::test_tools::per_element());
+  support::matrix_x<double> down = support::matrix_x<double>::Zero(3, 2),
+                            up = support::matrix_x<double>::Zero(2, 2);
+  router.read("q", down, up);
+  BOOST_TEST((down(0, 0) == 1 && down(2, 0) == 3 && down(0, 1) == 4 && up(1, 0) == 8));
+}
+
+BOOST_AUTO_TEST_CASE(pickled_folders_are_refused_with_the_name_of_the_converter) {
+  temporary_folder const folder;
+  put(folder / "adapter_config.json", stiefelx::write_peft_config({.rank = 2}));
+  expect_fault(format_fault::cannot_open, "adapter_model.safetensors",
+               [&] { peft_folder(folder / ""); });
+  put(folder / "adapter_model.bin", "PK");
+  expect_fault(format_fault::cannot_open, "adapter_model.bin: a pickled file",
+               [&] { peft_folder(folder / ""); });
+  expect_fault(format_fault::cannot_open, "examples/convert_moe_peft.py",
+               [&] { peft_folder(folder / ""); });
+  for (char const* type : {"MIXLORA", "LORAMOE", "MOLA"})
+    expect_fault(format_fault::member, "examples/convert_moe_peft.py", [&] {
+      stiefelx::read_peft_config(R"({"peft_type":")" + std::string(type) + R"(","r":4})");
+    });
+  // A folder that has both is read.
+  matrix const a = drawn(5, 2, 1), b = drawn(2, 4, 2);
+  peft_writer writer({.rank = 2});
+  writer.add("q", a, b);
+  writer.write(folder / "");
+  BOOST_CHECK_NO_THROW(peft_folder(folder / ""));
+}
+
+BOOST_AUTO_TEST_CASE(a_layout_that_the_file_says_is_the_only_one_that_is_read) {
+  temporary_folder const folder;
+  // As many experts as ranks: nothing but the entry tells the layouts apart.
+  matrix const a = drawn(5, 4, 1), b = drawn(4, 4, 2);
+  peft_writer writer({.rank = 2});
+  writer.add_flat_experts("experts.up", 2, flat_layout::expert_major, a, b);
+  writer.write(folder / "");
+  peft_folder const found(folder / "");
+  matrix down = zero(5, 4), up = zero(4, 4);
+  expect_fault(format_fault::member, "'experts' asked for as rank_major",
+               [&] { found.read_flat_experts("experts", 2, flat_layout::rank_major, down, up); });
+  BOOST_TEST((down.isZero(0) && up.isZero(0)));
+  found.read_flat_experts("experts", 2, flat_layout::expert_major, down, up);
+  BOOST_TEST((down == a && up == b));
+}
+
 BOOST_AUTO_TEST_CASE(a_refused_call_leaves_memory_as_it_is) {
   temporary_folder const folder;
   matrix const a = drawn(5, 2, 1), b = drawn(2, 4, 2);
@@ -235,6 +296,20 @@ BOOST_AUTO_TEST_CASE(patterns_name_ends_of_names) {
   BOOST_TEST(c.rank_of("b.a.down") == 4);
   BOOST_TEST(c.alpha_of("x.q") == 2.5);
   BOOST_TEST(c.alpha_of("q") == 8);
+}
+
+BOOST_AUTO_TEST_CASE(an_expression_for_modules_stays_one) {
+  auto const of = [](char const* modules) {
+    return stiefelx::read_peft_config(R"({"peft_type":"LORA","r":4,"target_modules":)" +
+                                      std::string(modules) + "}");
+  };
+  for (auto const& [modules, is_expression] :
+       {std::pair{R"(".*\\.(q|k)_proj")", true}, std::pair{R"(["q_proj"])", false}}) {
+    peft_config const c = of(modules);
+    BOOST_TEST(c.target_is_expression == is_expression);
+    BOOST_TEST((stiefelx::write_peft_config(c).find(std::string("\"target_modules\":") + modules) !=
+                std::string::npos));
+  }
 }
 
 BOOST_AUTO_TEST_CASE(unknown_names_are_listed_and_options_that_change_the_meaning_are_refused) {

@@ -12,6 +12,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <stiefelx/io/flat_experts.hpp>
 #include <stiefelx/io/safetensors.hpp>
 #include <stiefelx/io/safetensors_writer.hpp>
 
@@ -21,6 +22,7 @@
 namespace {
 
 using namespace io_test;
+using stiefelx::index_t;
 using stiefelx::safetensors_file;
 using stiefelx::stored_tensor;
 
@@ -213,6 +215,29 @@ BOOST_AUTO_TEST_CASE(names_are_shown_without_control_characters) {
           "}",
       9);
   expect_fault(format_fault::size, "'" + std::string(79, 'x') + "...'", [&] { read(longer); });
+}
+
+BOOST_AUTO_TEST_CASE(names_are_text_and_never_paths) {
+  temporary_folder const folder;
+  // Relative to the file, it names a file that is there.
+  put(folder / "w", "secret");
+  for (std::string const name : {"../w", "w", "/dev/zero", "", "."}) BOOST_TEST_CONTEXT(name) {
+      put(folder / "a", safetensors("{" + tensor(name, "U8", "2", "0,2") + "}", 2));
+      safetensors_file const file(folder / "a");
+      BOOST_TEST((file.entries<std::uint8_t>(name) == std::vector<std::uint8_t>{1, 2}));
+    }
+  BOOST_TEST(content(folder / "w") == "secret");
+}
+
+BOOST_AUTO_TEST_CASE(rows_without_entries_take_no_time) {
+  auto const bytes = one_tensor("F32", "9007199254740992,0", "0,0", 0);
+  safetensors_file const file(bytes_of(bytes));
+  float none = 0;
+  // Between the columns of a bank, too.
+  file.read_rows_as_columns("w", stiefelx::matrix_ref<float>{&none, 0, index_t{1} << 53, 4});
+  BOOST_TEST(file.entries<float>("w").empty());
+  stiefelx::matrix_ref<float> up{&none, index_t{1} << 53, 0, index_t{1} << 53};
+  BOOST_CHECK_NO_THROW(stiefelx::reorder_flat_experts(2, true, up));
 }
 
 BOOST_AUTO_TEST_CASE(only_regular_files_are_opened) {

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -138,6 +139,11 @@ class checkpoint_writer {
   /// \throws format_error  if it cannot be written
   void write(std::string const& path) const { tensors_.write(path); }
 
+  /// \brief The bytes of the file.
+  /// \returns what write() writes
+  /// \throws format_error  if the header would be longer than the format allows
+  std::vector<std::byte> bytes() const { return tensors_.bytes(); }
+
  private:
   safetensors_writer tensors_;
   std::deque<std::vector<std::byte>> kept_;  // what the tensors above refer to
@@ -153,13 +159,12 @@ class checkpoint_reader {
   /// \brief Opens a checkpoint.
   /// \param[in] path  the file
   /// \throws format_error  if it is no sound safetensors file, or no checkpoint of this version
-  explicit checkpoint_reader(std::string path) : file_(std::move(path)) {
-    std::string const* const format = file_.metadata(detail::checkpoint_format);
-    if (format == nullptr)
-      fail(format_fault::version, "no stiefelx.format in the metadata", "a checkpoint");
-    if (*format != "1")
-      fail(format_fault::version, "stiefelx.format " + detail::in_quotes(*format), "'1'");
-  }
+  explicit checkpoint_reader(std::string path) : file_(std::move(path)) { expect_format(); }
+
+  /// \brief Looks at a checkpoint in memory.
+  /// \param[in] bytes  the whole file, which stays there while this is used
+  /// \throws format_error  if it is no sound safetensors file, or no checkpoint of this version
+  explicit checkpoint_reader(std::span<std::byte const> bytes) : file_(bytes) { expect_format(); }
 
   /// The tensors behind it.
   /// \returns the open file
@@ -190,7 +195,14 @@ class checkpoint_reader {
     json_value const entry = read_json(text_of("state:" + name), file_.origin(), 4);
     State result;
     result.optimizer = entry.at("optimizer").text();
+    // A name that is repeated would have its array's bytes as often: far more than the file has.
+    std::set<std::string_view> names;
     for (json_value const& array : entry.at("arrays").elements()) {
+      if (!names.insert(array.text()).second)
+        fail(format_fault::duplicate_name,
+             "array " + detail::in_quotes(array.text()) + " twice in state " +
+                 detail::in_quotes(name),
+             "every array once");
       auto& a = result.arrays.emplace_back();
       a.name = array.text();
       stored_tensor const& t = file_.at(name + "/" + a.name);
@@ -241,6 +253,14 @@ class checkpoint_reader {
   [[noreturn]] void fail(format_fault fault, std::string_view found,
                          std::string_view expected) const {
     detail::throw_format(fault, file_.origin(), found, expected);
+  }
+
+  void expect_format() const {
+    std::string const* const format = file_.metadata(detail::checkpoint_format);
+    if (format == nullptr)
+      fail(format_fault::version, "no stiefelx.format in the metadata", "a checkpoint");
+    if (*format != "1")
+      fail(format_fault::version, "stiefelx.format " + detail::in_quotes(*format), "'1'");
   }
 
   std::string const& text_of(std::string const& name) const {

@@ -83,7 +83,8 @@ class entry_reader {
 // Rows of the file become columns: the order of the entries stays.
 template <FileEntry T>
 void read_rows_as_columns(entry_reader<T>& from, matrix_ref<T> m) {
-  if (m.stride == m.rows || m.cols == 1) {
+  // A file may have any number of rows without entries.
+  if (m.stride == m.rows || m.rows == 0 || m.cols == 1) {
     from.read(0, m.data, static_cast<std::size_t>(m.rows * m.cols));
     return;
   }
@@ -156,7 +157,7 @@ class entry_writer {
 
 template <FileEntry T>
 void write_columns_as_rows(entry_writer<T>& to, matrix_ref<T const> m) {
-  if (m.stride == m.rows || m.cols == 1) {
+  if (m.stride == m.rows || m.rows == 0 || m.cols == 1) {
     to.write(m.data, static_cast<std::size_t>(m.rows * m.cols));
     return;
   }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <stiefelx/core/matrix_ref.hpp>
@@ -20,6 +21,24 @@ enum class flat_layout {
   expert_major,  ///< column e r + q belongs to rank q of expert e: some other trainers
 };
 
+/// \brief The name of a layout, as files say it.
+/// \ingroup io
+/// \param[in] layout  the layout
+/// \returns rank_major or expert_major
+inline std::string_view name_of(flat_layout layout) {
+  return layout == flat_layout::rank_major ? "rank_major" : "expert_major";
+}
+
+/// \brief The entry of a safetensors file's metadata that says the layout of a module.
+///
+/// Files of this library have it; PEFT neither writes nor reads it.
+/// \ingroup io
+/// \param[in] module  the module's name
+/// \returns `flat_layout:` and the name
+inline std::string flat_layout_entry(std::string_view module) {
+  return "flat_layout:" + std::string(module);
+}
+
 /// \brief Brings the rows of B^T from a file's order to a bank's, or back.
 /// \ingroup io
 ///
@@ -33,6 +52,7 @@ void reorder_flat_experts(index_t count, bool to_bank, matrix_ref<T> up) {
   if (count < 1 || up.rows % count != 0)
     detail::throw_shape("reorder_flat_experts", "up", up.rows, up.cols,
                         "rows that are a multiple of " + std::to_string(count));
+  if (up.cols == 0) return;
   index_t const rank = up.rows / count;
   std::vector<T> column(static_cast<std::size_t>(up.rows));
   for (index_t j = 0; j < up.cols; ++j) {

@@ -28,7 +28,9 @@ struct peft_config {
   bool rank_stabilized = false;  ///< whether s is \f$ \alpha / \sqrt r \f$
   bool dora = false;             ///< whether there are magnitudes of rows
   std::string base_model = {};   ///< name of the model that the adapter belongs to, or nothing
-  std::vector<std::string> target_modules = {};     ///< ends of the names of the adapted modules
+  std::vector<std::string> target_modules = {};  ///< ends of the names of the adapted modules
+  /// Whether target_modules is one regular expression for whole names, or PEFT's word `all-linear`.
+  bool target_is_expression = false;
   std::vector<std::string> target_parameters = {};  ///< likewise for fused parameters
   std::vector<std::pair<std::string, index_t>> rank_pattern = {};  ///< ranks of some modules
   /// \f$ \alpha \f$ of some modules
@@ -89,7 +91,7 @@ class peft_config_reader {
   }
 
   peft_config read(peft_options const& options) {
-    if (text("peft_type") != "LORA") fail("peft_type " + in_quotes(text("peft_type")), "LORA");
+    expect_lora(text("peft_type"));
     peft_config config;
     config.rank = integer("r");
     config.alpha = number("lora_alpha", 8);
@@ -98,6 +100,7 @@ class peft_config_reader {
     config.dora = truth("use_dora");
     config.base_model = text("base_model_name_or_path");
     config.target_modules = texts("target_modules");
+    config.target_is_expression = is_text("target_modules");
     config.target_parameters = texts("target_parameters");
     read_patterns(config);
     if (config.rank < 1) fail("r " + std::to_string(config.rank), "a number of at least 1");
@@ -113,6 +116,12 @@ class peft_config_reader {
  private:
   [[noreturn]] void fail(std::string_view found, std::string_view expected) const {
     throw_format(format_fault::member, origin_, found, expected);
+  }
+  void expect_lora(std::string const& type) const {
+    if (type == "LORA") return;
+    bool const is_mixture = type == "MIXLORA" || type == "LORAMOE" || type == "MOLA";
+    fail("peft_type " + in_quotes(type),
+         is_mixture ? "LORA; examples/convert_moe_peft.py makes a folder of that type" : "LORA");
   }
   json_value const* find(char const* name) const {
     json_value const* const found = file_.find(name);
@@ -150,6 +159,10 @@ class peft_config_reader {
     json_value const* const found = find(name);
     if (found == nullptr) fail("no " + std::string(name), "a whole number");
     return integer_of(name, *found);
+  }
+  bool is_text(char const* name) const {
+    json_value const* const found = find(name);
+    return found != nullptr && found->kind() == json_kind::text;
   }
   // A list of names, or one text, which PEFT takes as an expression for all names.
   std::vector<std::string> texts(char const* name) const {
@@ -296,6 +309,10 @@ inline std::string write_peft_config(peft_config const& config) {
     ranks.push_back({name, json_value(static_cast<std::int64_t>(r))});
   for (auto const& [name, alpha] : config.alpha_pattern)
     alphas.push_back({name, json_value(alpha)});
+  auto const modules = [&] {
+    bool const is_one = config.target_is_expression && config.target_modules.size() == 1;
+    return is_one ? json_value(config.target_modules[0]) : list(config.target_modules);
+  };
   auto const or_null = [](bool present, json_value value) {
     return present ? std::move(value) : json_value();
   };
@@ -311,7 +328,7 @@ inline std::string write_peft_config(peft_config const& config) {
       {"peft_type", "LORA"},
       {"r", static_cast<std::int64_t>(config.rank)},
       {"rank_pattern", std::move(ranks)},
-      {"target_modules", or_null(!config.target_modules.empty(), list(config.target_modules))},
+      {"target_modules", or_null(!config.target_modules.empty(), modules())},
       {"target_parameters",
        or_null(!config.target_parameters.empty(), list(config.target_parameters))},
       {"task_type", json_value()},

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <unistd.h>
+
 #include <cstddef>
 #include <map>
 #include <span>
@@ -34,7 +36,8 @@ struct peft_module {
 /// matrix that layers here call down, and a lora_B [d_out, r] the r x d_out matrix up, so nothing is
 /// transposed.
 ///
-/// Pickled files (adapter_model.bin) can run code and are not read.
+/// Pickled files (adapter_model.bin) can run code and are not read; examples/convert_moe_peft.py makes
+/// such a folder one that is read here, with the experts of MixLoRA, LoRAMoE and MoLA fused.
 class peft_folder {
  public:
   /// \brief Opens a folder.
@@ -42,11 +45,18 @@ class peft_folder {
   /// \param[in] options  what is accepted
   /// \throws format_error  if a file is missing, unsound, or contradicts the other
   explicit peft_folder(std::string const& folder, peft_options options = {})
-      : config_(read_config(folder + "/adapter_config.json", options)),
-        file_(folder + "/adapter_model.safetensors") {
-    for (stored_tensor const& t : file_.tensors()) sort_in(t);
-    for (auto& [name, found] : parts_) check(name, found);
-  }
+      : peft_folder(read_config(folder + "/adapter_config.json", options),
+                    safetensors_file(tensors_of(folder))) {}
+
+  /// \brief Looks at the content of both files in memory.
+  /// \param[in] config   the text of adapter_config.json
+  /// \param[in] tensors  the bytes of adapter_model.safetensors, which stay there while this is used
+  /// \param[in] options  what is accepted
+  /// \throws format_error  if one is unsound, or contradicts the other
+  peft_folder(std::string_view config, std::span<std::byte const> tensors,
+              peft_options options = {})
+      : peft_folder(read_peft_config(config, "adapter_config.json", options),
+                    safetensors_file(tensors)) {}
 
   /// What the configuration says.
   /// \returns it
@@ -148,8 +158,9 @@ class peft_folder {
   /// \param[out] up      (E r) x d_out, column-major
   /// \param[in]  how     whether numbers may be rounded to the entries
   /// \throws format_error  if there is no such module, E does not divide its rank, its shape is another
-  ///                       (the text says so if it is that of the transposed parameter), or its
-  ///                       values do not fit; then both are as before
+  ///                       (the text says so if it is that of the transposed parameter), its values do
+  ///                       not fit, or the file does say the layout and it is another; then both are
+  ///                       as before
   template <class Down, class Up>
   void read_flat_experts(std::string_view name, index_t count, flat_layout layout, Down&& down,
                          Up&& up, conversion how = conversion::exact) const {
@@ -166,6 +177,12 @@ class peft_folder {
           format_fault::shape, file_.origin(),
           detail::in_quotes(name) + " with the factors of the transposed parameter",
           std::to_string(a.rows) + " inputs and " + std::to_string(b.cols) + " outputs");
+    std::string const* const said = file_.metadata(flat_layout_entry(name));
+    if (said != nullptr && *said != name_of(layout))
+      detail::throw_format(
+          format_fault::member, file_.origin(),
+          detail::in_quotes(name) + " asked for as " + std::string(name_of(layout)),
+          "the file's " + detail::in_quotes(*said));
     read(name, a, b, how);
     if (layout == flat_layout::rank_major) reorder_flat_experts(count, true, b);
   }
@@ -177,6 +194,22 @@ class peft_folder {
     stored_tensor const* b = nullptr;
     std::string magnitude;
   };
+
+  peft_folder(peft_config config, safetensors_file file)
+      : config_(std::move(config)), file_(std::move(file)) {
+    for (stored_tensor const& t : file_.tensors()) sort_in(t);
+    for (auto& [name, found] : parts_) check(name, found);
+  }
+
+  // The file with the tensors, or the reason why there is none.
+  static std::string tensors_of(std::string const& folder) {
+    std::string path = folder + "/adapter_model.safetensors";
+    std::string const pickled = folder + "/adapter_model.bin";
+    if (::access(path.c_str(), F_OK) != 0 && ::access(pickled.c_str(), F_OK) == 0)
+      detail::throw_format(format_fault::cannot_open, pickled, "a pickled file, which can run code",
+                           "adapter_model.safetensors; examples/convert_moe_peft.py writes it");
+    return path;
+  }
 
   static peft_config read_config(std::string const& path, peft_options options) {
     byte_source const source{std::string(path)};

@@ -92,7 +92,8 @@ class peft_writer {
   /// \param[in] parameter  its name, for example `mlp.experts.up_proj`; config.target_parameters gets it,
   ///                       and the factors are stored under the module before the last dot
   /// \param[in] count      E; config.rank has to be r
-  /// \param[in] layout     order of B's columns; `rank_major` is what PEFT reads
+  /// \param[in] layout     order of B's columns; `rank_major` is what PEFT reads. The file says it for
+  ///                       read_flat_experts()
   /// \param[in] down       d_in x (E r), column-major
   /// \param[in] up         (E r) x d_out, column-major
   /// \throws shape_error   if E does not divide the columns, the ranks differ, or r is not config.rank
@@ -120,6 +121,7 @@ class peft_writer {
     if (layout == flat_layout::rank_major) reorder_flat_experts(count, false, ordered);
     tensors_.add_columns_as_rows(full(name) + ".lora_A.weight", down);
     tensors_.add_columns_as_rows(full(name) + ".lora_B.weight", ordered);
+    tensors_.add_metadata(flat_layout_entry(name), std::string(name_of(layout)));
     config_.target_parameters.push_back(parameter);
   }
 

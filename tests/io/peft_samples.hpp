@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "safetensors_samples.hpp"
+
+/// PEFT folders as one text each: adapter_config.json, a zero byte, adapter_model.safetensors.
+namespace io_test {
+
+inline std::string peft_text(std::string const& members, std::string const& tensors) {
+  return R"({"peft_type":"LORA","r":2)" + members + "}" + '\0' + tensors;
+}
+
+/// Factors of one module, A of 2 x 3 and B of 2 x 2 numbers of one byte, then what is added.
+inline std::string peft_factors(std::string const& module, std::string const& more = "",
+                                std::size_t more_bytes = 0) {
+  return safetensors(
+      "{" + tensor("base_model.model." + module + ".lora_A.weight", "I8", "2,3", "0,6") + "," +
+          tensor("base_model.model." + module + ".lora_B.weight", "I8", "2,2", "6,10") + more + "}",
+      10 + more_bytes);
+}
+
+inline std::vector<sample> sound_peft() {
+  std::string const two = "{" + tensor("base_model.model.e.0.lora_A.weight", "I8", "2,1", "0,2") +
+                          "," + tensor("base_model.model.e.0.lora_B.weight", "I8", "1,2", "2,4") +
+                          "," + tensor("base_model.model.e.1.lora_A.weight", "I8", "2,1", "4,6") +
+                          "," + tensor("base_model.model.e.1.lora_B.weight", "I8", "1,2", "6,8") +
+                          "}";
+  return {
+      {"plain",
+       peft_text(R"(,"lora_alpha":6,"lora_dropout":0.5,"target_modules":["q"])", peft_factors("q")),
+       {}},
+      {"router",
+       peft_text(R"(,"use_rslora":true,"alpha_pattern":{"^q":2.5})",
+                 peft_factors("q", "," + tensor("gate", "U8", "1", "10,11"), 1)),
+       {}},
+      {"magnitude",
+       peft_text(
+           R"(,"use_dora":true,"base_model_name_or_path":"b")",
+           peft_factors(
+               "q", "," + tensor("base_model.model.q.lora_magnitude_vector", "I8", "2", "10,12"),
+               2)),
+       {}},
+      {"fused",
+       peft_text(R"(,"target_parameters":["e.up"],"rank_pattern":{"e":1})", peft_factors("e")),
+       {}},
+      {"fused_with_layout",
+       peft_text(R"(,"target_parameters":["e.up"],"rank_pattern":{"e":1})",
+                 peft_factors("e", R"(,"__metadata__":{"flat_layout:e":"rank_major"})")),
+       {}},
+      // Three experts of rank 2: the smallest whose two orders are no swap of each other.
+      {"fused_of_three",
+       peft_text(R"(,"target_parameters":["e.up"])",
+                 safetensors("{" + tensor("e.lora_A.weight", "I8", "6,1", "0,6") + "," +
+                                 tensor("e.lora_B.weight", "I8", "1,6", "6,12") + "}",
+                             12)),
+       {}},
+      {"experts", peft_text("", safetensors(two, 8)), {}},
+      {"expression", peft_text(R"(,"target_modules":".*[qk]")", safetensors("{}", 0)), {}},
+      {"no_module", peft_text("", safetensors("{}", 0)), {}},
+  };
+}
+
+inline std::vector<sample> hostile_peft() {
+  using enum format_fault;
+  std::string const none = safetensors("{}", 0);
+  auto const factors = [](std::string const& a, std::string const& b) {
+    return safetensors("{" + tensor("q.lora_A.weight", "I8", a, "0,0") + "," +
+                           tensor("q.lora_B.weight", "I8", b, "0,0") + "}",
+                       0);
+  };
+  return {
+      {"another_type", R"({"peft_type":"MIXLORA","r":2})" + std::string(1, '\0') + none, member},
+      {"no_rank", R"({"peft_type":"LORA"})" + std::string(1, '\0') + none, member},
+      {"rank_0", peft_text(R"(,"rank_pattern":{"q":0})", none), member},
+      {"rank_negative", peft_text(R"(,"rank_pattern":{"":-1})", none), member},
+      {"rank_with_a_point", peft_text(R"(,"rank_pattern":{"q":2.0})", none), member},
+      {"rank_twice", peft_text(R"(,"r":3)", none), duplicate_name},
+      {"expression_for_alpha", peft_text(R"(,"alpha_pattern":{"^^q":2})", none), member},
+      {"dropout_1", peft_text(R"(,"lora_dropout":1)", none), member},
+      {"bias", peft_text(R"(,"bias":"all")", none), member},
+      {"layers_copied", peft_text(R"(,"layer_replication":[[0,4],[2,5]])", none), member},
+      {"pissa", peft_text(R"(,"init_lora_weights":"pissa_niter_4")", none), member},
+      {"modules_as_numbers", peft_text(R"(,"target_modules":[1])", none), member},
+      {"no_tensors", peft_text("", ""), truncated},
+      {"rank_of_the_tensors", peft_text("", factors("3,0", "0,3")), shape},
+      {"rank_that_is_too_large", peft_text("", factors("9007199254740992,0", "0,9007199254740992")),
+       shape},
+      {"three_dimensions", peft_text("", factors("2,0,1", "0,2")), shape},
+      {"no_up",
+       peft_text("", safetensors("{" + tensor("q.lora_A.weight", "I8", "2,0", "0,0") + "}", 0)),
+       shape},
+      {"magnitudes_missing", peft_text(R"(,"use_dora":true)", peft_factors("q")), shape},
+  };
+}
+
+}  // namespace io_test
