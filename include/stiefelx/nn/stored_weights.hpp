@@ -8,7 +8,7 @@
 /// \ingroup nn
 ///
 /// Wherever a layer takes a weight with data of float, the weight may be a matrix of bfloat16 or
-/// float16 (\ref StoredAs). Results have the bits that the same layer gives with the weight widened
+/// float16 (StoredAs). Results have the bits that the same layer gives with the weight widened
 /// to float: a value of two bytes is a float, so nothing is lost on the way in. Gradients of such a
 /// parameter are matrices of float, as everything is that an optimizer keeps: the master copy of a
 /// trained weight stays in float, and copy() rounds it to the stored one after a step. In two bytes
