@@ -119,14 +119,21 @@ STIEFELX_HD void scale_by_power(T const& team, S const* a, index_t rows, int exp
 /// \returns the inner product, the same for every lane
 template <Team T, class S>
 STIEFELX_HD S column_dot(T const& team, S const* a, S const* b, index_t rows) {
-  // Independent partial sums let the compiler keep several vectors in flight.
+  // Independent partial sums let the compiler keep several vectors in flight. Lanes take adjacent
+  // entries, which a device reads at once.
   constexpr index_t ways = 16;
+  index_t const lanes = team.size(), step = ways * lanes;
   S part[ways] = {};
-  index_t i = team.rank() * ways;
-  for (; i + ways <= rows; i += team.size() * ways)
-    for (index_t w = 0; w < ways; ++w) part[w] += conjugate(a[i + w]) * b[i + w];
-  if (i < rows)
+  index_t i = team.rank();
+  for (index_t end = step; end <= rows; end += step, i += step)
+    for (index_t w = 0; w < ways; ++w) part[w] += conjugate(a[i + w * lanes]) * b[i + w * lanes];
+  if constexpr (std::is_same_v<T, serial_team>) {
     for (index_t w = 0; i + w < rows; ++w) part[w] += conjugate(a[i + w]) * b[i + w];
+  } else {
+    // Places that are known when compiling: others would keep the sums out of a device's registers.
+    for (index_t w = 0; w < ways; ++w)
+      if (i + w * lanes < rows) part[w] += conjugate(a[i + w * lanes]) * b[i + w * lanes];
+  }
   for (index_t width = ways / 2; width > 0; width /= 2)
     for (index_t w = 0; w < width; ++w) part[w] += part[w + width];
   return team.sum(part[0]);
@@ -161,11 +168,16 @@ STIEFELX_HD double column_squared_norm(T const& team, S const* a, index_t rows) 
       return static_cast<double>(v.real()) * static_cast<double>(v.real()) +
              static_cast<double>(v.imag()) * static_cast<double>(v.imag());
   };
-  index_t i = team.rank() * ways;
-  for (; i + ways <= rows; i += team.size() * ways)
-    for (index_t w = 0; w < ways; ++w) part[w] += square(a[i + w]);
-  if (i < rows)
+  index_t const lanes = team.size(), step = ways * lanes;
+  index_t i = team.rank();
+  for (index_t end = step; end <= rows; end += step, i += step)
+    for (index_t w = 0; w < ways; ++w) part[w] += square(a[i + w * lanes]);
+  if constexpr (std::is_same_v<T, serial_team>) {
     for (index_t w = 0; i + w < rows; ++w) part[w] += square(a[i + w]);
+  } else {
+    for (index_t w = 0; w < ways; ++w)
+      if (i + w * lanes < rows) part[w] += square(a[i + w * lanes]);
+  }
   for (index_t width = ways / 2; width > 0; width /= 2)
     for (index_t w = 0; w < width; ++w) part[w] += part[w + width];
   return team.sum(part[0]);

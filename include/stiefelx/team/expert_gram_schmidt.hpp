@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <type_traits>
+
 #include <stiefelx/team/column.hpp>
 #include <stiefelx/team/mixing.hpp>
 
@@ -15,16 +17,24 @@ namespace detail {
 // a^T b with every product and sum in double.
 template <Team Lanes, class S>
 STIEFELX_HD double wide_dot(Lanes const& team, S const* a, S const* b, index_t rows) {
-  // Independent partial sums let the compiler keep several vectors in flight.
+  // Independent partial sums let the compiler keep several vectors in flight. Lanes take adjacent
+  // entries, which a device reads at once.
   constexpr index_t ways = 32;
+  auto const product_of = [a, b](index_t k) {
+    return static_cast<double>(a[k]) * static_cast<double>(b[k]);
+  };
+  index_t const lanes = team.size(), step = ways * lanes;
   double part[ways] = {};
-  index_t i = team.rank() * ways;
-  for (; i + ways <= rows; i += team.size() * ways)
+  index_t i = team.rank();
+  for (index_t end = step; end <= rows; end += step, i += step)
+    for (index_t w = 0; w < ways; ++w) part[w] += product_of(i + w * lanes);
+  if constexpr (std::is_same_v<Lanes, serial_team>) {
+    for (index_t w = 0; i + w < rows; ++w) part[w] += product_of(i + w);
+  } else {
+    // Places that are known when compiling: others would keep the sums out of a device's registers.
     for (index_t w = 0; w < ways; ++w)
-      part[w] += static_cast<double>(a[i + w]) * static_cast<double>(b[i + w]);
-  if (i < rows)
-    for (index_t w = 0; i + w < rows; ++w)
-      part[w] += static_cast<double>(a[i + w]) * static_cast<double>(b[i + w]);
+      if (i + w * lanes < rows) part[w] += product_of(i + w * lanes);
+  }
   for (index_t width = ways / 2; width > 0; width /= 2)
     for (index_t w = 0; w < width; ++w) part[w] += part[w + width];
   return team.sum(part[0]);

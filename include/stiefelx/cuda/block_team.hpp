@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+#include <stiefelx/core/host_device.hpp>
+#include <stiefelx/core/matrix.hpp>
+#include <stiefelx/cuda/lane.hpp>
+
+namespace stiefelx::cuda {
+
+/// \brief The lanes of one block, as team text sees them.
+/// \ingroup cuda
+///
+/// A sum is five shuffles in each warp and one exchange between warps: two sets of places take
+/// turns, so one barrier a sum is enough. The order of its additions is fixed: a result depends on
+/// the number of lanes and on nothing else. A sum also is a barrier.
+///
+/// Lanes agree on which set of places comes next by counting, so a block has one team, and no
+/// copies of it.
+class block_team {
+ public:
+  /// \param[in] lanes  lanes of the block
+  /// \returns bytes of shared memory that the exchange takes, a multiple of 16
+  STIEFELX_HD static constexpr std::size_t shared_bytes(unsigned lanes) {
+    return 2 * sizeof(std::uint64_t) * (lanes / warp_lanes);
+  }
+
+  /// \param[in] places  shared_bytes(block_threads()) bytes of shared memory, aligned to 8 bytes
+  STIEFELX_HD explicit block_team(void* places)
+      : places_(static_cast<std::uint64_t*>(places)),
+        rank_(thread_rank()),
+        size_(block_threads()) {}
+  block_team(block_team const&) = delete;
+  block_team& operator=(block_team const&) = delete;
+
+  /// \returns the number of this lane
+  STIEFELX_HD index_t rank() const { return static_cast<index_t>(rank_); }
+  /// \returns the number of lanes
+  STIEFELX_HD index_t size() const { return static_cast<index_t>(size_); }
+  /// Waits for every lane.
+  STIEFELX_HD void barrier() const { block_barrier(); }
+
+  /// \brief Sum over the lanes.
+  /// \param[in] v  this lane's summand, a number of 4 or 8 bytes
+  /// \returns the same value for every lane
+  template <class T>
+  STIEFELX_HD T sum(T v) const {
+    static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8));
+    using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+    // Both lanes of a pair add the same two numbers, so all lanes of a warp end with the same bits.
+    for (unsigned mask = warp_lanes / 2; mask > 0; mask /= 2) v += shuffle_xor(v, mask);
+    if (size_ == warp_lanes) {
+      block_barrier();
+      return v;
+    }
+    unsigned const warps = size_ / warp_lanes;
+    std::uint64_t* const now = places_ + turn_ * warps;
+    turn_ ^= 1u;
+    if (rank_ % warp_lanes == 0) now[rank_ / warp_lanes] = std::bit_cast<Bits>(v);
+    block_barrier();
+    T total = std::bit_cast<T>(static_cast<Bits>(now[0]));
+    for (unsigned w = 1; w < warps; ++w) total += std::bit_cast<T>(static_cast<Bits>(now[w]));
+    return total;
+  }
+
+ private:
+  std::uint64_t* places_;
+  unsigned rank_;
+  unsigned size_;
+  mutable unsigned turn_ = 0;
+};
+
+}  // namespace stiefelx::cuda

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstddef>
+
+#include <stiefelx/cuda/arena.hpp>
+#include <stiefelx/cuda/blas.hpp>
+#include <stiefelx/cuda/runtime.hpp>
+
+namespace stiefelx::cuda {
+
+/// Choices of a device context.
+/// \ingroup cuda
+struct context_options {
+  int device = 0;                  ///< number of the device
+  bool tf32 = false;               ///< whether products of float may round their factors to TF32
+  std::size_t blas_workspace = 0;  ///< bytes for cuBLAS, or 0 for what NVIDIA recommends
+};
+
+/// \brief Where and how work runs on a device: its queue, scratch memory and cuBLAS.
+/// \ingroup cuda
+///
+/// Passed first to every function, never global. Work is queued in order on one stream of the
+/// context's own and nothing waits but download(), value() and the growth of the scratch memory.
+/// After the first step of a loop that memory has reached its high-water mark and nothing is
+/// allocated any more. Results are the same from run to run: sums have a fixed order and use no
+/// atomic operations.
+///
+/// One context belongs to one thread at a time and outlives the scratch taken from it. It makes its
+/// device the thread's current one; a thread that uses contexts of several devices calls select()
+/// when it changes between them.
+struct context {
+  /// \brief Opens a device.
+  /// \param[in] choices  device and precision
+  /// \throws cuda_error  saying what is missing when there is no such device, or no driver for it
+  explicit context(context_options choices = {})
+      : options(opened(choices)),
+        capability(compute_capability(choices.device)),
+        multiprocessors(multiprocessor_count(choices.device)),
+        memory(queue),
+        blas(queue, capability, {.tf32 = choices.tf32, .workspace = choices.blas_workspace}) {}
+
+  /// Makes its device the one that the calling thread uses.
+  void select() const { use_device(options.device); }
+
+  context_options options;  ///< as given
+  int capability;           ///< compute capability of the device: 90 for sm_90
+  int multiprocessors;      ///< of the device
+  stream queue;             ///< where work is queued
+  arena memory;             ///< scratch
+  blas_context blas;        ///< products
+
+ private:
+  static context_options opened(context_options choices) {
+    require_device(choices.device);
+    use_device(choices.device);
+    return choices;
+  }
+};
+
+}  // namespace stiefelx::cuda

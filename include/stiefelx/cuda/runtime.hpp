@@ -1,0 +1,321 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+#pragma once
+
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include <cuda_runtime_api.h>
+
+#include <stiefelx/core/host_device.hpp>
+
+/// \file
+/// \brief The CUDA runtime: every call to it, checked.
+/// \ingroup cuda
+
+namespace stiefelx::cuda {
+
+/// \brief A call to the CUDA runtime or to cuBLAS failed, or there is no device to use.
+/// \ingroup cuda
+///
+/// The text names the call and holds the library's own: `cudaMalloc: out of memory (error 2)`.
+struct cuda_error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+namespace detail {
+
+[[noreturn]] STIEFELX_COLD inline void throw_cuda_error(cudaError_t status, char const* call) {
+  // The runtime keeps the error and would report it again after the next launch.
+  (void)cudaGetLastError();
+  throw cuda_error(std::string(call) + ": " + cudaGetErrorString(status) + " (error " +
+                   std::to_string(static_cast<int>(status)) + ")");
+}
+
+inline std::string dotted_version(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
+}
+
+}  // namespace detail
+
+/// \brief Throws unless a call to the runtime succeeded.
+/// \ingroup cuda
+/// \param[in] status  what it returned
+/// \param[in] call    its name, for the text
+/// \throws cuda_error  with the call's name and the runtime's text
+inline void check(cudaError_t status, char const* call) {
+  if (status != cudaSuccess) detail::throw_cuda_error(status, call);
+}
+
+/// \brief The device that the calling thread uses.
+/// \ingroup cuda
+/// \returns its number
+inline int current_device() {
+  int device = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  return device;
+}
+
+/// \brief Makes a device the one that the calling thread uses.
+/// \ingroup cuda
+/// \param[in] device  its number
+inline void use_device(int device) { check(cudaSetDevice(device), "cudaSetDevice"); }
+
+/// \brief The compute capability of a device.
+/// \ingroup cuda
+/// \param[in] device  its number
+/// \returns 10 major + minor, as in the names of architectures: 90 for sm_90
+inline int compute_capability(int device) {
+  int major = 0;
+  int minor = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+        "cudaDeviceGetAttribute");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
+        "cudaDeviceGetAttribute");
+  return 10 * major + minor;
+}
+
+/// \brief The number of multiprocessors of a device: what a grid is sized by.
+/// \ingroup cuda
+/// \param[in] device  its number
+/// \returns at least 1
+inline int multiprocessor_count(int device) {
+  int count = 0;
+  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
+        "cudaDeviceGetAttribute");
+  return count;
+}
+
+/// \brief Throws one sentence that says what is missing unless a device can be used.
+/// \ingroup cuda
+///
+/// Without it a machine with no driver, with an old one or with no visible device shows itself by
+/// whatever fails first.
+/// \param[in] device  number of the device
+/// \throws cuda_error  saying what is missing and what to do
+inline void require_device(int device) {
+  int count = 0;
+  cudaError_t const status = cudaGetDeviceCount(&count);
+  if (status == cudaSuccess && device >= 0 && device < count) return;
+  (void)cudaGetLastError();
+  if (status == cudaErrorInsufficientDriver) {
+    int driver = 0;
+    int runtime = 0;
+    check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+    check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
+    if (driver == 0)
+      throw cuda_error(
+          "cuda::context: no NVIDIA driver was found on this machine; install one, or use "
+          "host::context");
+    throw cuda_error("cuda::context: the NVIDIA driver supports CUDA " +
+                     detail::dotted_version(driver) + " and this program uses CUDA " +
+                     detail::dotted_version(runtime) +
+                     "; install a newer driver, or build with an older CUDA");
+  }
+  if (status == cudaErrorNoDevice)
+    throw cuda_error(
+        "cuda::context: a driver is installed but shows no device; look at CUDA_VISIBLE_DEVICES, "
+        "or use host::context");
+  check(status, "cudaGetDeviceCount");
+  throw cuda_error("cuda::context: there is no device " + std::to_string(device) +
+                   "; the devices are numbered from 0 to " + std::to_string(count - 1));
+}
+
+/// \brief Throws one sentence when a program holds no code for the device it runs on.
+/// \ingroup cuda
+/// \param[in] status  of a launch, or of a question about a kernel; any other failure is left to
+///                    check()
+/// \param[in] device  the device it was for
+/// \throws cuda_error  naming the device's architecture and how to build for it
+inline void expect_kernel_image(cudaError_t status, int device) {
+  if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction) {
+    (void)cudaGetLastError();
+    std::string const capability = std::to_string(compute_capability(device));
+    throw cuda_error("cuda::launch: this program holds no code for device " +
+                     std::to_string(device) + ", which is an sm_" + capability +
+                     "; build it with CMAKE_CUDA_ARCHITECTURES=" + capability);
+  }
+  if (status == cudaErrorUnsupportedPtxVersion) {
+    (void)cudaGetLastError();
+    int driver = 0;
+    check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+    throw cuda_error("cuda::launch: the NVIDIA driver supports CUDA " +
+                     detail::dotted_version(driver) + " and cannot translate this program's PTX " +
+                     "for device " + std::to_string(device) +
+                     "; install a newer driver, or build with CMAKE_CUDA_ARCHITECTURES=" +
+                     std::to_string(compute_capability(device)));
+  }
+}
+
+/// \brief Throws unless the launch just made was accepted.
+/// \ingroup cuda
+/// \param[in] call  what was launched, for the text
+/// \throws cuda_error  naming it
+inline void check_launch(char const* call) {
+  cudaError_t const status = cudaGetLastError();
+  if (status == cudaSuccess) return;
+  expect_kernel_image(status, current_device());
+  check(status, call);
+}
+
+/// \brief Lets a kernel use more than 48 KiB of dynamic shared memory.
+/// \ingroup cuda
+/// \param[in] kernel  address of its entry
+/// \param[in] bytes   what a block of it may ask for
+inline void allow_shared_memory(void const* kernel, std::size_t bytes) {
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(bytes)),
+        "cudaFuncSetAttribute");
+}
+
+/// \brief A queue of device work, borrowed: what functions take.
+/// \ingroup cuda
+struct stream_ref {
+  cudaStream_t handle;  ///< as the runtime names it
+};
+
+/// \brief Waits until the work queued so far is done.
+/// \ingroup cuda
+/// \param[in] queue  whose work
+inline void synchronize(stream_ref queue) {
+  check(cudaStreamSynchronize(queue.handle), "cudaStreamSynchronize");
+}
+
+/// \brief Waits as synchronize() does and drops errors: for destructors.
+/// \ingroup cuda
+/// \param[in] queue  whose work
+inline void finish(stream_ref queue) noexcept { (void)cudaStreamSynchronize(queue.handle); }
+
+/// \brief Owns a queue of device work that never waits for the default stream.
+/// \ingroup cuda
+class stream {
+ public:
+  /// A new queue on the current device.
+  stream() {
+    check(cudaStreamCreateWithFlags(&handle_, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+  }
+  /// Takes over a queue; the source is left without one.
+  /// \param[in] other  owner until now
+  stream(stream&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  stream& operator=(stream&&) = delete;
+  ~stream() {
+    if (handle_ != nullptr) (void)cudaStreamDestroy(handle_);
+  }
+
+  /// \returns the queue, borrowed
+  operator stream_ref() const { return {handle_}; }
+
+ private:
+  cudaStream_t handle_ = nullptr;
+};
+
+/// \brief Device memory, uninitialised.
+/// \ingroup cuda
+/// \param[in] bytes  its size; 0 gives no memory
+/// \returns its address, aligned to 256 bytes, or null
+inline void* allocate(std::size_t bytes) {
+  if (bytes == 0) return nullptr;
+  void* first = nullptr;
+  check(cudaMalloc(&first, bytes), "cudaMalloc");
+  return first;
+}
+
+/// \brief Gives device memory back; waits for the device.
+/// \ingroup cuda
+/// \param[in] first  what allocate() returned
+inline void release(void* first) noexcept {
+  if (first != nullptr) (void)cudaFree(first);
+}
+
+/// Which way a copy goes.
+/// \ingroup cuda
+enum class direction {
+  to_device,  ///< from the caller's memory
+  to_host,    ///< to the caller's memory, which holds the entries after synchronize()
+  on_device,  ///< within the device
+};
+
+namespace detail {
+
+constexpr cudaMemcpyKind copy_kind(direction way) {
+  if (way == direction::to_device) return cudaMemcpyHostToDevice;
+  return way == direction::to_host ? cudaMemcpyDeviceToHost : cudaMemcpyDeviceToDevice;
+}
+
+}  // namespace detail
+
+/// \brief Queues a copy of runs of bytes that lie at a constant distance.
+/// \ingroup cuda
+/// \param[out] to           first byte of the target
+/// \param[in]  to_pitch     bytes from one run of it to the next
+/// \param[in]  from         first byte of the source; must not overlap the target
+/// \param[in]  from_pitch   bytes from one run of it to the next
+/// \param[in]  width_bytes  bytes of a run, at most each pitch where there are several
+/// \param[in]  height       number of runs
+/// \param[in]  way          where the two lie
+/// \param[in]  queue        where it is queued
+inline void copy_2d(void* to, std::size_t to_pitch, void const* from, std::size_t from_pitch,
+                    std::size_t width_bytes, std::size_t height, direction way, stream_ref queue) {
+  if (width_bytes == 0 || height == 0) return;
+  cudaMemcpyKind const kind = detail::copy_kind(way);
+  if (height == 1 || (to_pitch == width_bytes && from_pitch == width_bytes)) {
+    check(cudaMemcpyAsync(to, from, width_bytes * height, kind, queue.handle), "cudaMemcpyAsync");
+  } else {
+    check(
+        cudaMemcpy2DAsync(to, to_pitch, from, from_pitch, width_bytes, height, kind, queue.handle),
+        "cudaMemcpy2DAsync");
+  }
+}
+
+/// \brief Queues zeros into runs of bytes of device memory that lie at a constant distance.
+/// \ingroup cuda
+/// \param[out] to           first byte
+/// \param[in]  pitch        bytes from one run to the next
+/// \param[in]  width_bytes  bytes of a run, at most the pitch where there are several
+/// \param[in]  height       number of runs
+/// \param[in]  queue        where it is queued
+inline void clear_2d(void* to, std::size_t pitch, std::size_t width_bytes, std::size_t height,
+                     stream_ref queue) {
+  if (width_bytes == 0 || height == 0) return;
+  if (height == 1 || pitch == width_bytes) {
+    check(cudaMemsetAsync(to, 0, width_bytes * height, queue.handle), "cudaMemsetAsync");
+  } else {
+    check(cudaMemset2DAsync(to, pitch, 0, width_bytes, height, queue.handle), "cudaMemset2DAsync");
+  }
+}
+
+/// \brief Owns device memory for entries of one type, uninitialised.
+/// \ingroup cuda
+template <class T>
+class buffer {
+ public:
+  /// \param[in] size  number of entries; 0 takes no memory
+  explicit buffer(std::size_t size)
+      : first_(static_cast<T*>(allocate(size * sizeof(T)))), size_(size) {}
+  /// Takes over the memory; the source is left with none.
+  /// \param[in] other  owner until now
+  buffer(buffer&& other) noexcept
+      : first_(std::exchange(other.first_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  /// Gives its memory back and takes over other's.
+  /// \param[in] other  owner until now
+  /// \returns this
+  buffer& operator=(buffer&& other) noexcept {
+    std::swap(first_, other.first_);
+    std::swap(size_, other.size_);
+    buffer last(std::move(other));
+    return *this;
+  }
+  ~buffer() { release(first_); }
+
+  /// \returns address of the first entry, on the device
+  T* data() const { return first_; }
+  /// \returns number of entries
+  std::size_t size() const { return size_; }
+
+ private:
+  T* first_;
+  std::size_t size_;
+};
+
+}  // namespace stiefelx::cuda
