@@ -40,7 +40,9 @@ function(stiefelx_add_test name)
       set(case ${prefix}${name}.${CMAKE_MATCH_1})
       add_test(NAME ${case}
         COMMAND ${STIEFELX_TEST_LAUNCHER} $<TARGET_FILE:${target}> --run_test=${CMAKE_MATCH_1})
-      set_tests_properties(${case} PROPERTIES LABELS "${labels}" TIMEOUT 300)
+      # A build with a BLAS runs it on one thread, as host::context asks.
+      set_tests_properties(${case} PROPERTIES LABELS "${labels}" TIMEOUT 300
+        ENVIRONMENT "OPENBLAS_NUM_THREADS=1;OMP_NUM_THREADS=1;MKL_NUM_THREADS=1;BLIS_NUM_THREADS=1")
     endif()
   endforeach()
 endfunction()

@@ -14,6 +14,9 @@
 #include <stiefelx/host/verbs.hpp>
 #include <support/archetype/batch.hpp>
 #include <support/archetype/verbs.hpp>
+#if defined(STIEFELX_TEST_ON_DEVICE)
+#include <support/device_backend.hpp>
+#endif
 
 /// What the tests share: backends, type lists, comparison, tolerances and matrices.
 ///
@@ -83,6 +86,25 @@ struct test_case {
   using matrix = typename Backend::template matrix<S>;
 };
 
+#if defined(STIEFELX_TEST_ON_DEVICE)
+
+/// A build for the device runs the same tests there; its scalars are real.
+using real_cases = std::tuple<test_case<device_backend, float>, test_case<device_backend, double>>;
+using complex_cases = real_cases;
+using double_cases = std::tuple<test_case<device_backend, double>>;
+
+#elif defined(STIEFELX_TEST_HOST_ALONE)
+
+/// What another build runs on the device is run here on the host alone; the scalar that the device
+/// lacks stays with the second backend too.
+using real_cases = std::tuple<test_case<host_backend, float>, test_case<host_backend, double>>;
+using complex_cases = std::tuple<test_case<host_backend, float>, test_case<host_backend, double>,
+                                 test_case<host_backend, std::complex<double>>,
+                                 test_case<archetype_backend, std::complex<double>>>;
+using double_cases = std::tuple<test_case<host_backend, double>>;
+
+#else
+
 /// Both backends with float and double.
 using real_cases =
     std::tuple<test_case<host_backend, float>, test_case<host_backend, double>,
@@ -98,6 +120,8 @@ using complex_cases =
 /// Both backends in double, for what does not depend on the scalar.
 using double_cases =
     std::tuple<test_case<host_backend, double>, test_case<archetype_backend, double>>;
+
+#endif
 
 /// A context of a typed test, and transfer to it and from it.
 template <class Case>

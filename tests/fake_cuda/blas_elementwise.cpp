@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// cuBLAS: sums and scalings of whole matrices.
+
+#include <string>
+
+#include <fake_cuda/blas.hpp>
+
+namespace fake_cuda {
+
+namespace {
+
+// "If C == A, ldc == lda and transa == CUBLAS_OP_N"; any other overlap is undefined.
+void expect_in_place(char const* symbol, matrix_argument const& c, matrix_argument const& a,
+                     bool transposed) {
+  if (!overlap(c.where(), a.where())) return;
+  if (c.first != a.first || c.stride != a.stride || transposed)
+    stop(std::string(symbol) + ": C overlaps " + a.name + " and is not the same matrix");
+}
+
+template <class S>
+cublasStatus_t geam(char const* symbol, cublasHandle_t handle, cublasOperation_t left,
+                    cublasOperation_t right, int m, int n, S const* alpha, S const* a, int lda,
+                    S const* beta, S const* b, int ldb, S* c, int ldc) {
+  blas_call call(symbol, handle);
+  if (call.refused() != CUBLAS_STATUS_SUCCESS) return call.refused();
+  call.expect_size("m", m);
+  call.expect_size("n", n);
+  bool const flip_a = call.is_transposed("transa", left);
+  bool const flip_b = call.is_transposed("transb", right);
+  entry_type const type = entry_type_of<S>;
+  matrix_argument const first{"A", type, a, flip_a ? n : m, flip_a ? m : n, lda};
+  matrix_argument const second{"B", type, b, flip_b ? n : m, flip_b ? m : n, ldb};
+  matrix_argument const to{"C", type, c, m, n, ldc};
+  double const x = call.scalar("alpha", type, alpha);
+  double const y = call.scalar("beta", type, beta);
+  // "If *alpha == 0, A does not have to be a valid input", and the same of beta and B.
+  if (x != 0) call.reads(first);
+  if (y != 0) call.reads(second);
+  call.writes(to);
+  if (x != 0) expect_in_place(symbol, to, first, flip_a);
+  if (y != 0) expect_in_place(symbol, to, second, flip_b);
+  call.start();
+  for (std::int64_t j = 0; j < n; ++j)
+    for (std::int64_t i = 0; i < m; ++i)
+      to.set(i, j,
+             (x == 0 ? 0 : x * (flip_a ? first(j, i) : first(i, j))) +
+                 (y == 0 ? 0 : y * (flip_b ? second(j, i) : second(i, j))));
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+// C = diag(x) A (left) or A diag(x) (right).
+template <class S>
+cublasStatus_t dgmm(char const* symbol, cublasHandle_t handle, cublasSideMode_t side, int m, int n,
+                    S const* a, int lda, S const* x, int step, S* c, int ldc) {
+  blas_call call(symbol, handle);
+  if (call.refused() != CUBLAS_STATUS_SUCCESS) return call.refused();
+  call.expect_size("m", m);
+  call.expect_size("n", n);
+  bool const left = side == CUBLAS_SIDE_LEFT;
+  entry_type const type = entry_type_of<S>;
+  std::int64_t const count = left ? m : n;
+  matrix_argument const from{"A", type, a, m, n, lda};
+  // What other increments mean is not needed, so it is not modelled.
+  if (step < 1) stop(std::string(symbol) + ": incx is " + std::to_string(step));
+  matrix_argument const weights{"x", type, x, 1, count, step};
+  matrix_argument const to{"C", type, c, m, n, ldc};
+  call.reads(from);
+  call.reads(weights);
+  call.writes(to);
+  expect_in_place(symbol, to, from, false);
+  if (overlap(to.where(), weights.where())) stop(std::string(symbol) + ": C overlaps x");
+  call.start();
+  for (std::int64_t j = 0; j < n; ++j)
+    for (std::int64_t i = 0; i < m; ++i) to.set(i, j, from(i, j) * weights(0, left ? i : j));
+  return CUBLAS_STATUS_SUCCESS;
+}
+
+}  // namespace
+
+}  // namespace fake_cuda
+
+using namespace fake_cuda;
+
+extern "C" {
+
+cublasStatus_t cublasSgeam(cublasHandle_t handle, cublasOperation_t left, cublasOperation_t right,
+                           int m, int n, float const* alpha, float const* a, int lda,
+                           float const* beta, float const* b, int ldb, float* c, int ldc) {
+  return geam("cublasSgeam", handle, left, right, m, n, alpha, a, lda, beta, b, ldb, c, ldc);
+}
+
+cublasStatus_t cublasDgeam(cublasHandle_t handle, cublasOperation_t left, cublasOperation_t right,
+                           int m, int n, double const* alpha, double const* a, int lda,
+                           double const* beta, double const* b, int ldb, double* c, int ldc) {
+  return geam("cublasDgeam", handle, left, right, m, n, alpha, a, lda, beta, b, ldb, c, ldc);
+}
+
+cublasStatus_t cublasSdgmm(cublasHandle_t handle, cublasSideMode_t side, int m, int n,
+                           float const* a, int lda, float const* x, int step, float* c, int ldc) {
+  return dgmm("cublasSdgmm", handle, side, m, n, a, lda, x, step, c, ldc);
+}
+
+cublasStatus_t cublasDdgmm(cublasHandle_t handle, cublasSideMode_t side, int m, int n,
+                           double const* a, int lda, double const* x, int step, double* c,
+                           int ldc) {
+  return dgmm("cublasDdgmm", handle, side, m, n, a, lda, x, step, c, ldc);
+}
+
+}  // extern "C"

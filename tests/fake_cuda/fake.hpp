@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// A CUDA runtime and a cuBLAS on the host, linked in place of NVIDIA's, so that the library's own
+// device call sites are executed where there is no GPU. NVIDIA's headers stay as they are. This
+// header is what tests and executors see; it includes nothing of CUDA.
+#pragma once
+
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+struct CUstream_st;
+
+namespace fake_cuda {
+
+/// A call that CUDA does not allow. No caller is meant to catch it but a test.
+struct fault : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// Prints "fake_cuda: what" and throws fault. Where no exception can pass, the program ends there.
+[[noreturn]] void stop(std::string const& what);
+
+/// While one lives, device memory can be read and written. At any other time the host that touches
+/// it gets SIGSEGV, as with real device memory.
+struct device_access {
+  device_access();
+  ~device_access();
+  device_access(device_access const&) = delete;
+  device_access& operator=(device_access const&) = delete;
+};
+
+/// The run of one kernel: device_access, a check of the stream, and the order of streams. Words of
+/// the kernel's arguments that point into device memory are what it reads; those whose memory has
+/// changed after it are what it wrote.
+class launch_scope {
+ public:
+  launch_scope(CUstream_st* stream, char const* name, void const* kernel, std::size_t bytes);
+  ~launch_scope();
+  launch_scope(launch_scope const&) = delete;
+  launch_scope& operator=(launch_scope const&) = delete;
+
+ private:
+  struct argument {
+    unsigned char* at;
+    std::vector<unsigned char> before;
+  };
+  device_access access_;
+  CUstream_st* stream_;
+  std::vector<argument> arguments_;
+};
+
+/// How often a symbol has been called, e.g. calls("cublasSgemm_v2"); all of them for "".
+long calls(char const* symbol);
+
+/// Device memory that is held at the moment.
+std::size_t live_bytes();
+long live_allocations();
+
+/// Bytes that were held at most since the last call of reset_peak().
+std::size_t peak_bytes();
+void reset_peak();
+
+/// The machine that the runtime reports.
+struct machine {
+  int driver_version = 13000;   ///< 0: there is no driver
+  int runtime_version = 13000;  ///< of a newer major version: every call fails
+  int devices = 1;              ///< visible devices
+  bool image = true;            ///< false: no kernel was compiled for the device
+  int multiprocessors = 3;      ///< few, so that grid-stride loops go round
+};
+
+/// While one lives, the machine is another one.
+class pretend {
+ public:
+  explicit pretend(machine const& m);
+  ~pretend();
+  pretend(pretend const&) = delete;
+  pretend& operator=(pretend const&) = delete;
+
+ private:
+  machine before_;
+};
+
+/// While one lives, the n-th call of a symbol from now on returns a status and does nothing; n = 1
+/// is the next one.
+class failure {
+ public:
+  failure(char const* symbol, long n, int status);
+  ~failure();
+  failure(failure const&) = delete;
+  failure& operator=(failure const&) = delete;
+
+ private:
+  std::string symbol_;
+};
+
+inline constexpr int out_of_memory = 2;  ///< cudaErrorMemoryAllocation
+
+/// The mode that the last call of cuBLAS's product was asked for: what a test checks of a mode whose
+/// numbers it cannot see.
+struct blas_request {
+  int math_mode = 0;          ///< cublasMath_t
+  int compute_type = -1;      ///< cublasComputeType_t, -1 for calls that have none
+  std::size_t workspace = 0;  ///< bytes of the caller's workspace, 0 for cuBLAS's own
+};
+blas_request last_product();
+
+}  // namespace fake_cuda

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// The machine, errors, and the frame of a call; what is left at exit is an error.
+
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+
+#include <cuda_runtime_api.h>
+#include <fake_cuda/state.hpp>
+
+namespace fake_cuda {
+
+namespace {
+
+thread_local int last_error = 0;
+thread_local int current = 0;  // "the current device for the calling host thread"
+
+// It lives from before main to after every object that a test could hold.
+struct leak_check {
+  ~leak_check() {
+    state const& s = self();
+    long streams = 0, events = 0;
+    for (CUstream_st const& one : s.streams) streams += one.alive ? 1 : 0;
+    for (CUevent_st const& one : s.events) events += one.alive ? 1 : 0;
+    long const left =
+        static_cast<long>(s.device.size() + s.pinned.size()) + streams + events + s.live_handles;
+    if (left == 0) return;
+    std::fprintf(stderr,
+                 "fake_cuda: left at exit: %zu allocations of %zu bytes, %zu of pinned memory, %ld "
+                 "streams, %ld events, %ld handles of cuBLAS\n",
+                 s.device.size(), s.bytes, s.pinned.size(), streams, events, s.live_handles);
+    std::fflush(nullptr);
+    std::_Exit(1);
+  }
+} const at_exit;
+
+bool has_driver(machine const& m) {
+  // Minor versions of one major version are compatible with each other.
+  return m.driver_version != 0 && m.driver_version / 1000 >= m.runtime_version / 1000;
+}
+
+int missing() {
+  machine const& m = self().here;
+  if (!has_driver(m)) return cudaErrorInsufficientDriver;
+  return m.devices == 0 ? cudaErrorNoDevice : cudaSuccess;
+}
+
+int attribute(cudaDeviceAttr name) {
+  switch (name) {
+    case cudaDevAttrMaxThreadsPerBlock:
+      return 1024;
+    case cudaDevAttrMaxBlockDimX:
+      return 1024;
+    case cudaDevAttrMaxGridDimX:
+      return 2147483647;
+    case cudaDevAttrMaxGridDimY:
+      return 65535;
+    case cudaDevAttrMaxSharedMemoryPerBlock:
+      return 48 * 1024;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
+      return 227 * 1024;
+    case cudaDevAttrMaxSharedMemoryPerMultiprocessor:
+      return 228 * 1024;
+    case cudaDevAttrMaxThreadsPerMultiProcessor:
+      return 2048;
+    case cudaDevAttrMaxBlocksPerMultiprocessor:
+      return 32;
+    case cudaDevAttrWarpSize:
+      return 32;
+    case cudaDevAttrMultiProcessorCount:
+      return self().here.multiprocessors;
+    case cudaDevAttrComputeCapabilityMajor:
+      return 9;
+    case cudaDevAttrComputeCapabilityMinor:
+      return 0;
+    default:
+      stop("cudaDeviceGetAttribute: attribute " + std::to_string(static_cast<int>(name)) +
+           " is not known here");
+  }
+}
+
+struct text {
+  cudaError_t status;
+  char const* name;
+  char const* what;
+};
+
+constexpr text texts[] = {
+    {cudaSuccess, "cudaSuccess", "no error"},
+    {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
+    {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
+    {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver",
+     "CUDA driver version is insufficient for CUDA runtime version"},
+    {cudaErrorInvalidDeviceFunction, "cudaErrorInvalidDeviceFunction", "invalid device function"},
+    {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
+    {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
+    {cudaErrorNoKernelImageForDevice, "cudaErrorNoKernelImageForDevice",
+     "no kernel image is available for execution on the device"},
+    {cudaErrorUnsupportedPtxVersion, "cudaErrorUnsupportedPtxVersion",
+     "the provided PTX was compiled with an unsupported toolchain."},
+    {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
+    {cudaErrorIllegalAddress, "cudaErrorIllegalAddress",
+     "an illegal memory access was encountered"},
+    {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
+};
+
+text find_text(cudaError_t status) {
+  for (text const& t : texts)
+    if (t.status == status) return t;
+  return {status, "unrecognized error code", "unrecognized error code"};
+}
+
+}  // namespace
+
+void stop(std::string const& what) {
+  std::fprintf(stderr, "fake_cuda: %s\n", what.c_str());
+  std::fflush(stderr);
+  throw fault("fake_cuda: " + what);
+}
+
+state& self() {
+  // Calls can come before and after any other static object lives.
+  static state* const only = new state;
+  return *only;
+}
+
+void remember(int status) {
+  if (status != 0) last_error = status;
+}
+
+entry::entry(char const* symbol, needs what) : lock_(self().lock) {
+  state& s = self();
+  ++s.calls[symbol];
+  if (auto const it = s.failures.find(symbol); it != s.failures.end() && --it->second.first == 0) {
+    refused_ = it->second.second;
+    injected_ = true;
+    s.failures.erase(it);
+  } else if (what == needs::device) {
+    refused_ = missing();
+  }
+  if (std::string_view(symbol).starts_with("cuda")) remember(refused_);
+  if (what == needs::device && refused_ == 0) expect_margins(symbol);
+}
+
+long calls(char const* symbol) {
+  state& s = self();
+  std::lock_guard const one(s.lock);
+  if (*symbol != '\0') {
+    auto const it = s.calls.find(symbol);
+    return it == s.calls.end() ? 0 : it->second;
+  }
+  long sum = 0;
+  for (auto const& [name, count] : s.calls) sum += count;
+  return sum;
+}
+
+pretend::pretend(machine const& m) : before_(self().here) { self().here = m; }
+pretend::~pretend() { self().here = before_; }
+
+failure::failure(char const* symbol, long n, int status) : symbol_(symbol) {
+  self().failures[symbol_] = {n, status};
+}
+failure::~failure() { self().failures.erase(symbol_); }
+
+blas_request last_product() { return self().last; }
+
+}  // namespace fake_cuda
+
+using namespace fake_cuda;
+
+extern "C" {
+
+cudaError_t cudaGetLastError() {
+  entry const e("cudaGetLastError", entry::needs::nothing);
+  // "Returns the last error [...] in the host thread and resets it to cudaSuccess."
+  return static_cast<cudaError_t>(std::exchange(last_error, 0));
+}
+
+cudaError_t cudaPeekAtLastError() {
+  entry const e("cudaPeekAtLastError", entry::needs::nothing);
+  return static_cast<cudaError_t>(last_error);
+}
+
+char const* cudaGetErrorName(cudaError_t status) { return find_text(status).name; }
+char const* cudaGetErrorString(cudaError_t status) { return find_text(status).what; }
+
+cudaError_t cudaDriverGetVersion(int* version) {
+  entry const e("cudaDriverGetVersion", entry::needs::nothing);
+  if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  // "If no driver is installed, then 0 is returned as the driver version."
+  *version = self().here.driver_version;
+  return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int* version) {
+  entry const e("cudaRuntimeGetVersion", entry::needs::nothing);
+  if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  *version = self().here.runtime_version;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 0;
+  entry const e("cudaGetDeviceCount", entry::needs::device);
+  if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  *count = self().here.devices;
+  return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device) {
+  entry const e("cudaSetDevice", entry::needs::device);
+  if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  if (device < 0 || device >= self().here.devices) {
+    remember(cudaErrorInvalidDevice);
+    return cudaErrorInvalidDevice;
+  }
+  current = device;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int* device) {
+  entry const e("cudaGetDevice", entry::needs::device);
+  if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  *device = current;
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr name, int device) {
+  entry const e("cudaDeviceGetAttribute", entry::needs::device);
+  if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  if (device < 0 || device >= self().here.devices) {
+    remember(cudaErrorInvalidDevice);
+    return cudaErrorInvalidDevice;
+  }
+  *value = attribute(name);
+  return cudaSuccess;
+}
+
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void const* function) {
+  entry const e("cudaFuncGetAttributes", entry::needs::device);
+  if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  if (function == nullptr) stop("cudaFuncGetAttributes: no kernel");
+  if (!self().here.image) {
+    remember(cudaErrorNoKernelImageForDevice);
+    return cudaErrorNoKernelImageForDevice;
+  }
+  *attributes = {};
+  attributes->maxThreadsPerBlock = 1024;
+  attributes->binaryVersion = 90;
+  attributes->ptxVersion = 90;
+  attributes->maxDynamicSharedSizeBytes = 48 * 1024;
+  return cudaSuccess;
+}
+
+cudaError_t cudaFuncSetAttribute(void const* function, cudaFuncAttribute name, int value) {
+  entry const e("cudaFuncSetAttribute", entry::needs::device);
+  if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  if (function == nullptr) stop("cudaFuncSetAttribute: no kernel");
+  // "The sum of this value and the function attribute sharedSizeBytes cannot exceed the device
+  // attribute cudaDevAttrMaxSharedMemoryPerBlockOptin."
+  if (name == cudaFuncAttributeMaxDynamicSharedMemorySize && value > 227 * 1024) {
+    remember(cudaErrorInvalidValue);
+    return cudaErrorInvalidValue;
+  }
+  return cudaSuccess;
+}
+
+}  // extern "C"

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// What the files of the fake share: allocations, streams and their order, and the frame of a call.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include <fake_cuda/fake.hpp>
+
+namespace fake_cuda {
+
+/// Rows of bytes: a matrix in memory. `height` runs of `width` bytes, `pitch` bytes apart.
+struct region {
+  std::uintptr_t begin = 0;
+  std::size_t pitch = 0, width = 0, height = 0;
+
+  bool empty() const { return width == 0 || height == 0; }
+  std::uintptr_t end() const { return empty() ? begin : begin + (height - 1) * pitch + width; }
+  auto operator<=>(region const&) const = default;
+};
+
+bool overlap(region const& a, region const& b);
+
+/// One allocation; the pages before and behind `reservation`'s middle stay inaccessible.
+struct block {
+  std::size_t bytes = 0;
+  unsigned char* reservation = nullptr;
+  std::size_t reserved = 0;
+};
+
+/// An access that a stream has queued and that others may not have waited for.
+struct use {
+  region where;
+  bool writes = false;
+};
+
+/// The host's end of a copy: bytes that arrive in it when the stream is waited for, or that must
+/// still be there then.
+struct delivery {
+  region host;
+  std::vector<unsigned char> bytes;
+  bool is_source = false;
+};
+
+}  // namespace fake_cuda
+
+struct CUstream_st {
+  int id = 0;
+  bool alive = true;
+  long clock = 0;            ///< how many operations were queued
+  std::map<int, long> seen;  ///< of each other stream: operations that ours come after
+  std::deque<std::pair<long, fake_cuda::delivery>> pending;
+  std::map<std::pair<fake_cuda::region, bool>, long> uses;  ///< (where, writes) -> clock
+};
+
+struct CUevent_st {
+  bool alive = true;
+  bool recorded = false;
+  std::map<int, long> seen;
+};
+
+namespace fake_cuda {
+
+struct state {
+  std::recursive_mutex lock;
+  std::map<std::uintptr_t, block> device;
+  std::deque<std::pair<std::uintptr_t, block>> freed;  ///< addresses that are not given out again
+  std::map<std::uintptr_t, std::size_t> pinned;
+  std::size_t bytes = 0, peak = 0;
+  int open = 0;
+  bool touched = false;             ///< device memory was open since its margins were looked at
+  std::deque<CUstream_st> streams;  ///< never shrinks: a destroyed one is recognised
+  std::deque<CUevent_st> events;
+  std::map<int, long> host_seen;  ///< of each stream: operations that the host has waited for
+  std::map<std::string, long> calls;
+  std::map<std::string, std::pair<long, int>> failures;  ///< symbol -> (calls to go, status)
+  machine here;
+  blas_request last;
+  long live_handles = 0;  ///< of cuBLAS
+};
+
+state& self();
+
+/// The allocation that p lies in, or the end of the map.
+std::map<std::uintptr_t, block>::const_iterator find(void const* p);
+bool on_device(void const* p);
+
+/// Stops unless the region lies in one allocation; "cudaFree'd" memory is told from the host's.
+void expect_on_device(std::string const& what, region const& r);
+void expect_on_host(std::string const& what, region const& r);
+/// Stops where somebody has written beside an allocation.
+void expect_margins(char const* symbol);
+
+/// Stops unless the stream exists.
+void expect_stream(char const* symbol, CUstream_st* stream);
+/// Queues an operation: stops where another stream's work on the same memory is not waited for.
+void queue(char const* symbol, CUstream_st* stream, std::vector<use> const& uses);
+/// The host has waited for operations: copies arrive.
+void host_waits(std::map<int, long> const& seen);
+/// Keeps a status for cudaGetLastError.
+void remember(int status);
+
+/// The frame of a call: one at a time, counted, and refused where a test wants that.
+class entry {
+ public:
+  enum class needs { nothing, device };
+  entry(char const* symbol, needs what);
+  /// The status that the call must return at once, or 0.
+  int refused() const { return refused_; }
+  /// Whether that is what a test asked for.
+  bool injected() const { return injected_; }
+
+ private:
+  std::lock_guard<std::recursive_mutex> lock_;
+  int refused_ = 0;
+  bool injected_ = false;
+};
+
+}  // namespace fake_cuda

@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+//
+// Streams: what each has queued, what comes after what, and what the host has waited for. Work runs
+// when it is queued; only what the host sees of it arrives later.
+
+#include <algorithm>
+#include <cstring>
+#include <string>
+
+#include <cuda_runtime_api.h>
+#include <fake_cuda/state.hpp>
+
+namespace fake_cuda {
+
+namespace {
+
+constexpr long remembered = 4096;  // operations of a stream whose order is still checked
+
+void merge(std::map<int, long>& into, std::map<int, long> const& from) {
+  for (auto const& [id, clock] : from) into[id] = std::max(into[id], clock);
+}
+
+unsigned char* row(region const& r, std::size_t i) {
+  return reinterpret_cast<unsigned char*>(r.begin) + i * r.pitch;
+}
+
+void arrive(CUstream_st& stream, long clock) {
+  std::erase_if(stream.uses, [&](auto const& u) { return u.second <= clock; });
+  while (!stream.pending.empty() && stream.pending.front().first <= clock) {
+    delivery const d = std::move(stream.pending.front().second);
+    stream.pending.pop_front();
+    for (std::size_t i = 0; i < d.host.height; ++i) {
+      unsigned char const* const bytes = d.bytes.data() + i * d.host.width;
+      // "For all other transfers, the function should be fully asynchronous": the source is read
+      // at any time until then.
+      if (d.is_source && std::memcmp(row(d.host, i), bytes, d.host.width) != 0)
+        stop("the pinned source of a copy was changed before the stream was waited for");
+      if (!d.is_source) std::memcpy(row(d.host, i), bytes, d.host.width);
+    }
+  }
+}
+
+std::map<int, long> everything(CUstream_st const& stream) {
+  std::map<int, long> seen = stream.seen;
+  seen[stream.id] = stream.clock;
+  return seen;
+}
+
+void expect_event(char const* symbol, cudaEvent_t event) {
+  for (CUevent_st const& e : self().events) {
+    if (&e != event) continue;
+    if (!e.alive) stop(std::string(symbol) + ": the event was destroyed");
+    return;
+  }
+  stop(std::string(symbol) + ": not an event");
+}
+
+}  // namespace
+
+void expect_stream(char const* symbol, CUstream_st* stream) {
+  // Streams of the library are created with cudaStreamNonBlocking: "work running in the created
+  // stream may run concurrently with work in stream 0 (the NULL stream)".
+  if (stream == nullptr) stop(std::string(symbol) + ": on the default stream");
+  for (CUstream_st const& s : self().streams) {
+    if (&s != stream) continue;
+    // cudaStreamDestroy: "Use of the handle after this call is undefined behavior."
+    if (!s.alive) stop(std::string(symbol) + ": the stream was destroyed");
+    return;
+  }
+  stop(std::string(symbol) + ": not a stream");
+}
+
+void queue(char const* symbol, CUstream_st* stream, std::vector<use> const& uses) {
+  state& s = self();
+  expect_stream(symbol, stream);
+  merge(stream->seen, s.host_seen);
+  for (CUstream_st const& other : s.streams) {
+    if (&other == stream || other.uses.empty()) continue;
+    auto const it = stream->seen.find(other.id);
+    long const seen = it == stream->seen.end() ? 0 : it->second;
+    for (auto const& [key, clock] : other.uses)
+      for (use const& u : uses)
+        if (clock > seen && (u.writes || key.second) && overlap(u.where, key.first))
+          stop(std::string(symbol) + (u.writes ? " writes" : " reads") + " memory that another " +
+               "stream " + (key.second ? "writes" : "reads") + ", and nothing waits for it");
+  }
+  ++stream->clock;
+  for (use const& u : uses)
+    if (!u.where.empty()) stream->uses[{u.where, u.writes}] = stream->clock;
+  if (stream->clock % remembered == 0)
+    std::erase_if(stream->uses,
+                  [&](auto const& u) { return u.second <= stream->clock - remembered; });
+}
+
+void host_waits(std::map<int, long> const& seen) {
+  state& s = self();
+  merge(s.host_seen, seen);
+  for (CUstream_st& stream : s.streams)
+    if (auto const it = seen.find(stream.id); it != seen.end()) arrive(stream, it->second);
+}
+
+launch_scope::launch_scope(CUstream_st* stream, char const* name, void const* kernel,
+                           std::size_t bytes)
+    : stream_(stream) {
+  state& s = self();
+  std::lock_guard const one(s.lock);
+  ++s.calls["launch"];
+  ++s.calls[name];
+  expect_margins(name);
+  std::vector<use> reads;
+  for (std::size_t at = 0; at + sizeof(void*) <= bytes; at += sizeof(void*)) {
+    void* word = nullptr;
+    std::memcpy(&word, static_cast<unsigned char const*>(kernel) + at, sizeof word);
+    auto const it = find(word);
+    if (it == s.device.end()) continue;
+    auto* const first = static_cast<unsigned char*>(word);
+    std::size_t const left = it->first + it->second.bytes - reinterpret_cast<std::uintptr_t>(word);
+    arguments_.push_back({first, {first, first + std::min<std::size_t>(left, 64)}});
+    reads.push_back({{reinterpret_cast<std::uintptr_t>(first), 1, 1, 1}, false});
+  }
+  queue(name, stream, reads);
+}
+
+launch_scope::~launch_scope() {
+  std::lock_guard const one(self().lock);
+  for (argument const& a : arguments_) {
+    if (std::memcmp(a.at, a.before.data(), a.before.size()) == 0) continue;
+    region const changed{reinterpret_cast<std::uintptr_t>(a.at), a.before.size(), a.before.size(),
+                         1};
+    stream_->uses[{changed, true}] = stream_->clock;
+  }
+}
+
+}  // namespace fake_cuda
+
+using namespace fake_cuda;
+
+extern "C" {
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned int flags) {
+  entry const e("cudaStreamCreateWithFlags", entry::needs::device);
+  if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  if (flags != cudaStreamNonBlocking)
+    stop("cudaStreamCreateWithFlags: a stream that waits for the default stream");
+  state& s = self();
+  CUstream_st& made = s.streams.emplace_back();
+  made.id = static_cast<int>(s.streams.size());
+  *stream = &made;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  entry const e("cudaStreamDestroy", entry::needs::device);
+  if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  expect_stream("cudaStreamDestroy", stream);
+  // "In case the device is still doing work in the stream, the function will return immediately":
+  // what was not waited for never reaches the host here.
+  stream->pending.clear();
+  stream->alive = false;
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  entry const e("cudaStreamSynchronize", entry::needs::device);
+  if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  expect_stream("cudaStreamSynchronize", stream);
+  host_waits(everything(*stream));
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamQuery(cudaStream_t stream) {
+  entry const e("cudaStreamQuery", entry::needs::device);
+  if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  expect_stream("cudaStreamQuery", stream);
+  host_waits(everything(*stream));
+  return cudaSuccess;
+}
+
+cudaError_t cudaDeviceSynchronize() {
+  entry const e("cudaDeviceSynchronize", entry::needs::device);
+  if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  for (CUstream_st const& stream : self().streams)
+    if (stream.alive) host_waits(everything(stream));
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned int) {
+  entry const e("cudaStreamWaitEvent", entry::needs::device);
+  if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  expect_stream("cudaStreamWaitEvent", stream);
+  expect_event("cudaStreamWaitEvent", event);
+  // "Makes all future work submitted to stream wait for all work captured in event": an event that
+  // nothing was recorded in waits for nothing, which nobody means.
+  if (!event->recorded) stop("cudaStreamWaitEvent: nothing was recorded in the event");
+  merge(stream->seen, event->seen);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned int) {
+  entry const e("cudaEventCreateWithFlags", entry::needs::device);
+  if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  *event = &self().events.emplace_back();
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  entry const e("cudaEventDestroy", entry::needs::device);
+  if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  expect_event("cudaEventDestroy", event);
+  event->alive = false;
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  entry const e("cudaEventRecord", entry::needs::device);
+  if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  expect_event("cudaEventRecord", event);
+  expect_stream("cudaEventRecord", stream);
+  event->recorded = true;
+  event->seen = everything(*stream);
+  return cudaSuccess;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event) {
+  entry const e("cudaEventSynchronize", entry::needs::device);
+  if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  expect_event("cudaEventSynchronize", event);
+  host_waits(event->seen);
+  return cudaSuccess;
+}
+
+}  // extern "C"
