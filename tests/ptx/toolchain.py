@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
+"""nvcc, and the PTX that it makes."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+ARCHITECTURES = (75, 90, 120)
+# Where PTX is left for registers.py.
+KEPT = os.environ.get("STIEFELX_PTX_FOLDER")
+INCLUDES = [f"-I{ROOT / 'include'}", f"-I{ROOT / 'tests'}", f"-I{ROOT}"]
+
+
+def nvcc():
+    """The path of nvcc, or None."""
+    given = os.environ.get("STIEFELX_NVCC")
+    return shutil.which(given or "nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+
+
+def nvcc_command(architecture, flags=()):
+    return [nvcc(), "-std=c++20", f"-arch=sm_{architecture}", "--expt-relaxed-constexpr", *INCLUDES,
+            *flags]
+
+
+def make_ptx(source, architecture, flags=()):
+    """The text of the PTX of a .cu file."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = pathlib.Path(folder) / "kernels.ptx"
+        done = subprocess.run([*nvcc_command(architecture, flags), "-x", "cu", "-ptx", str(source),
+                               "-o", str(out)], capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"nvcc does not compile {source}:\n{done.stderr}")
+        text = out.read_text()
+    if KEPT:
+        pathlib.Path(KEPT).mkdir(parents=True, exist_ok=True)
+        (pathlib.Path(KEPT) / f"{pathlib.Path(source).stem}.{architecture}.ptx").write_text(text)
+    return text
