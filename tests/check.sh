@@ -8,11 +8,11 @@ usage: bash tests/check.sh [--quick | --label NAME] [--help]
 
 Installs what is missing (Debian 12, Ubuntu), configures, builds and runs the tests.
 
-  (no option)   everything: host tests, examples, documentation, layer and package rules, two
-                compilers, address, undefined and thread sanitizers
+  (no option)   everything: host tests, device code on the host, examples, documentation, layer and
+                package rules, two compilers, address, undefined and thread sanitizers
   --quick       the host tests alone
   --label NAME  one group: a folder of tests (core, orth, nn, ...), host (all of these), examples,
-                rules, syntax, package, docs, fuzz, asan or tsan
+                rules, syntax, package, docs, fuzz, cuda, asan or tsan
   --help        this text
 
 STIEFELX_BUILD_DIR       build folder, default build/check in the repository
@@ -58,16 +58,12 @@ export CTEST_PARALLEL_LEVEL=${CTEST_PARALLEL_LEVEL:-2}
 folders=$(cd "$root/tests" && for file in */*_test.cpp; do echo "${file%%/*}"; done | sort -u)
 # What the sanitizer builds hold: the folders and files that touch memory most, and what runs on
 # threads.
-asan_folders="core;host;io;orth"
-for name in fixed_rank generalized_stiefel inverse_retraction logarithm manifold_arguments \
-  manifold_layouts stiefel_basis stiefel_stack transports; do
-  asan_folders+=";manifold/$name"
-done
-for name in dropout expert_choice ffn_experts lora mixture_kinds mixture_statistics moe_lora \
-  network_pieces router_choice router_replay; do
+asan_folders="core;host;io;optim/sparse_columns;optim/state"
+for name in expert_choice ffn_experts lora mixture_kinds moe_lora narrow_weights router_choice; do
   asan_folders+=";nn/$name"
 done
-asan_folders+=";optim/sparse_columns;optim/state"
+for name in gram_schmidt_stack layouts stacks; do asan_folders+=";orth/$name"; done
+for name in manifold_arguments manifold_layouts stiefel_stack; do asan_folders+=";manifold/$name"; done
 tsan_folders="host/threads;host/tall_products;team"
 
 wants() {  # wants NAME...: is the chosen label all or one of these?
@@ -106,7 +102,8 @@ if wants docs; then
   required+=" doxygen doxygen-awesome-css graphviz libjs-mathjax texlive-binaries"
 fi
 if wants syntax; then optional="clang-19 libbenchmark-dev"; fi
-if wants asan tsan fuzz; then optional="clang-19 libclang-rt-19-dev ${optional#clang-19}"; fi
+if wants cuda; then optional+=" python3-numpy"; fi
+if wants asan tsan fuzz cuda; then optional="clang-19 libclang-rt-19-dev ${optional#clang-19}"; fi
 # shellcheck source=cmake/packages.sh
 . "$root/cmake/packages.sh"
 echo "== packages"
@@ -124,6 +121,20 @@ fi
 mkdir -p "$build" || exit 1
 builds=()
 
+# clang compiles instrumented code in less than half of GCC's time. What it builds, with warnings as
+# errors, is not looked through by it a second time.
+sanitizing=c++
+seen_by_clang=
+if package_installed libclang-rt-19-dev && command -v clang++-19 >/dev/null; then
+  sanitizing=clang++-19
+  if [ "$label" = all ]; then seen_by_clang="$asan_folders;$tsan_folders"; fi
+fi
+# The device code runs in the sanitizer builds, and there takes the place of the second backend.
+host_alone=OFF
+for toolkit in "${CUDA_PATH:-}" /usr/local/cuda /usr; do
+  if [ "$label" = all ] && [ -f "$toolkit/include/cublas_v2.h" ]; then host_alone=ON; fi
+done
+
 if [ "$label" != asan ] && [ "$label" != tsan ]; then
   with_docs=OFF
   with_examples=OFF
@@ -134,6 +145,7 @@ if [ "$label" != asan ] && [ "$label" != tsan ]; then
     all) targets=(all) ;;
     examples) targets=(all_examples) ;;
     rules | package | docs | fuzz) targets=() ;;
+    cuda) targets=(test_ptx) ;;
     syntax) targets=(static_facts) ;;
     host) ;;
     *) targets=("test_$label") ;;
@@ -141,28 +153,29 @@ if [ "$label" != asan ] && [ "$label" != tsan ]; then
   if [ "$label" = examples ] && [ -d "$root/tests/examples" ]; then targets+=(test_examples); fi
   stage "configure" cmake -S "$root" -B "$build" -DSTIEFELX_SANITIZE= \
     -DSTIEFELX_BUILD_BENCH=OFF -DSTIEFELX_BUILD_DOCS=$with_docs \
-    -DSTIEFELX_BUILD_EXAMPLES=$with_examples
+    -DSTIEFELX_BUILD_EXAMPLES=$with_examples -DSTIEFELX_TIMED_EXAMPLES=OFF \
+    "-DSTIEFELX_SEEN_BY_CLANG=$seen_by_clang" -DSTIEFELX_CUDA_ELSEWHERE=ON \
+    -DSTIEFELX_TEST_HOST_ALONE=$host_alone
   if [ ${#targets[@]} -gt 0 ]; then
     stage "build ${targets[*]}" cmake --build "$build" --target "${targets[@]}"
   fi
   builds+=("$build")
 fi
 
-# clang compiles instrumented code in less than half of GCC's time.
-sanitizing=c++
-if package_installed libclang-rt-19-dev && command -v clang++-19 >/dev/null; then
-  sanitizing=clang++-19
-fi
+with_cuda=OFF
+if wants cuda; then with_cuda=ON; fi
 sanitizer() {  # sanitizer NAME KIND FOLDERS
+  local folders=$3
+  if [ "$label" = cuda ]; then folders=; fi
   stage "configure $1" cmake -S "$root" -B "$build-$1" "-DSTIEFELX_SANITIZE=$2" \
     "-DCMAKE_CXX_COMPILER=$sanitizing" \
-    "-DSTIEFELX_TEST_FOLDERS=$3" -DSTIEFELX_BUILD_BENCH=OFF -DSTIEFELX_BUILD_DOCS=OFF \
+    "-DSTIEFELX_TEST_FOLDERS=$folders" -DSTIEFELX_TEST_CUDA=$with_cuda -DSTIEFELX_BUILD_BENCH=OFF -DSTIEFELX_BUILD_DOCS=OFF \
     -DSTIEFELX_BUILD_EXAMPLES=OFF
   stage "build $1" cmake --build "$build-$1"
   builds+=("$build-$1")
 }
-if wants asan; then sanitizer asan address "$asan_folders"; fi
-if wants tsan; then sanitizer tsan thread "$tsan_folders"; fi
+if wants asan cuda; then sanitizer asan address "$asan_folders"; fi
+if wants tsan cuda; then sanitizer tsan thread "$tsan_folders"; fi
 
 # --- run -----------------------------------------------------------------------------------------
 
