@@ -62,7 +62,7 @@ asan_folders="core;host;io;optim/sparse_columns;optim/state"
 for name in expert_choice ffn_experts lora mixture_kinds moe_lora narrow_weights router_choice; do
   asan_folders+=";nn/$name"
 done
-for name in gram_schmidt_stack layouts stacks; do asan_folders+=";orth/$name"; done
+for name in gram_schmidt_stack layouts; do asan_folders+=";orth/$name"; done
 for name in manifold_arguments manifold_layouts stiefel_stack; do asan_folders+=";manifold/$name"; done
 tsan_folders="host/threads;host/tall_products;team"
 
@@ -127,7 +127,7 @@ sanitizing=c++
 seen_by_clang=
 if package_installed libclang-rt-19-dev && command -v clang++-19 >/dev/null; then
   sanitizing=clang++-19
-  if [ "$label" = all ]; then seen_by_clang="$asan_folders;$tsan_folders"; fi
+  if [ "$label" = all ]; then seen_by_clang=$asan_folders; fi
 fi
 # The device code runs in the sanitizer builds, and there takes the place of the second backend.
 host_alone=OFF

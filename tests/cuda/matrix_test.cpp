@@ -125,6 +125,16 @@ BOOST_AUTO_TEST_CASE(an_owner_moves_and_leaves_an_empty_matrix) {
   BOOST_TEST(fake_cuda::live_allocations() == before);
 }
 
+BOOST_AUTO_TEST_CASE(an_owner_that_is_moved_to_itself_keeps_its_entries) {
+  device::context ctx;
+  auto a = zeros<double>(ctx, 3, 2);
+  double const* const before = a.data();
+  auto& same = a;
+  a = std::move(same);
+  BOOST_TEST((a.rows() == 3 && a.cols() == 2));
+  BOOST_TEST(a.data() == before);
+}
+
 BOOST_AUTO_TEST_CASE(an_owner_may_outlive_its_context) {
   auto const kept = [] {
     device::context ctx;

@@ -31,9 +31,17 @@ index_t few(index_t tokens) {
 
 std::vector<sizes> cases() {
   if (!fake_cuda::keeps_lane_order) return {{130, 3, 11, 2, 5}};
-  return {{5, 3, 2, 2, 0},   {5, 3, 2, 0, 4},    {0, 3, 2, 2, 4},
-          {1, 1, 1, 1, 1},   {31, 3, 8, 1, 33},  {257, 4, 5, 2, 33},
-          {64, 5, 16, 3, 9}, {130, 2, 11, 4, 1}, {12, 6, 3, 4, 1100}};
+  return {{5, 3, 2, 2, 0},
+          {5, 3, 2, 0, 4},
+          {0, 3, 2, 2, 4},
+          {1, 1, 1, 1, 1},
+          {31, 3, 8, 1, 33},
+          {257, 4, 5, 2, 33},
+          {64, 5, 16, 3, 9},
+          {130, 2, 11, 4, 1},
+          {12, 6, 3, 4, 1100},
+          // One expert's slots fill a whole stretch of a block, and the last stretch is shorter.
+          {130, 3, 1, 1, 1100}};
 }
 
 // Empty slots, ids of no expert, an expert that no token takes, an expert twice in one token.

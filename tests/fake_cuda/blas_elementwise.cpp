@@ -10,7 +10,7 @@ namespace fake_cuda {
 
 namespace {
 
-// "If C == A, ldc == lda and transa == CUBLAS_OP_N"; any other overlap is undefined.
+// geam: "if C = A, ldc = lda and transa = CUBLAS_OP_N", or else it refuses; dgmm: if lda = ldc.
 void expect_in_place(char const* symbol, matrix_argument const& c, matrix_argument const& a,
                      bool transposed) {
   if (!overlap(c.where(), a.where())) return;
@@ -61,7 +61,7 @@ cublasStatus_t dgmm(char const* symbol, cublasHandle_t handle, cublasSideMode_t 
   entry_type const type = entry_type_of<S>;
   std::int64_t const count = left ? m : n;
   matrix_argument const from{"A", type, a, m, n, lda};
-  // What other increments mean is not needed, so it is not modelled.
+  // cuBLAS takes 0 and negative increments too; they are not needed, so they are not modelled.
   if (step < 1) stop(std::string(symbol) + ": incx is " + std::to_string(step));
   matrix_argument const weights{"x", type, x, 1, count, step};
   matrix_argument const to{"C", type, c, m, n, ldc};

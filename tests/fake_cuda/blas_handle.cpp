@@ -138,7 +138,7 @@ void blas_call::add(matrix_argument const& a, bool writes) {
     stop(name + ": leading dimension " + std::to_string(a.stride) + ", expected at least " +
          std::to_string(std::max<std::int64_t>(1, a.rows)));
   if (a.rows == 0 || a.cols == 0) return;
-  // Pointers are to <type>, which lies at multiples of its size.
+  // CUDA C++ Programming Guide: aligned is an address that is "a multiple of that size".
   if (address(a.first) % size_of(a.type) != 0) stop(name + ": not aligned to its entries");
   for (std::int64_t item = 0; item < a.batch; ++item) {
     region const r = a.where(item);
@@ -149,8 +149,8 @@ void blas_call::add(matrix_argument const& a, bool writes) {
 }
 
 void blas_call::expect_apart() const {
-  // BLAS lets no output share memory with another argument; of batches: "C[i] matrices must not
-  // overlap, i.e. the individual gemm operations must be computable independently".
+  // The rule of BLAS itself, whose outputs share no memory with other arguments; cuBLAS writes of
+  // batches: "C[i] matrices must not overlap".
   for (std::size_t i = 0; i < matrices_.size(); ++i) {
     named const& w = matrices_[i];
     for (std::size_t j = 0; w.where.writes && j < matrices_.size(); ++j) {
@@ -208,8 +208,7 @@ cublasStatus_t cublasSetStream_v2(cublasHandle_t handle, cudaStream_t stream) {
   expect_handle("cublasSetStream", handle);
   expect_stream("cublasSetStream", stream);
   handle->stream = stream;
-  // "This function unconditionally resets the cuBLAS library workspace back to the default workspace
-  // pool."
+  // It "unconditionally resets the cuBLAS library workspace back to the default workspace pool".
   handle->workspace = nullptr;
   handle->workspace_bytes = 0;
   return CUBLAS_STATUS_SUCCESS;

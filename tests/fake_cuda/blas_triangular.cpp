@@ -38,7 +38,7 @@ cublasStatus_t syrk(char const* symbol, cublasHandle_t handle, cublasFillMode_t 
   auto const entry = [&](std::int64_t i, std::int64_t l) {
     return transposed ? from(l, i) : from(i, l);
   };
-  // "The other symmetric part is not referenced."
+  // "the other symmetric part is not referenced".
   for (std::int64_t j = 0; j < n; ++j)
     for (std::int64_t i = upper ? 0 : j; i < (upper ? j + 1 : n); ++i) {
       double sum = 0;
@@ -75,7 +75,7 @@ cublasStatus_t trsm(char const* symbol, cublasHandle_t handle, cublasSideMode_t 
 
   bool const flipped = transposed != !left;
   auto const entry = [&](std::int64_t i, std::int64_t j) {
-    // CUBLAS_DIAG_UNIT: "the matrix diagonal has unit elements" and is not read.
+    // CUBLAS_DIAG_UNIT: its elements "are unity and should not be accessed".
     if (i == j && diagonal == CUBLAS_DIAG_UNIT) return 1.0;
     return flipped ? factor(j, i) : factor(i, j);
   };
@@ -84,7 +84,7 @@ cublasStatus_t trsm(char const* symbol, cublasHandle_t handle, cublasSideMode_t 
     for (std::int64_t step = 0; step < order; ++step) {
       std::int64_t const i = forward ? step : order - 1 - step;
       auto const at = [&](std::int64_t q) { return left ? x(q, s) : x(s, q); };
-      // "If alpha == 0 [...] B does not have to be a valid input."
+      // "if alpha == 0 then A is not referenced and B does not have to be a valid input".
       double value = scale == 0 ? 0 : scale * at(i);
       for (std::int64_t before = 0; before < step; ++before) {
         std::int64_t const j = forward ? before : order - 1 - before;

@@ -34,8 +34,7 @@ cudaError_t copy(char const* symbol, region const& to, region const& from, cudaM
   if (!to_host && !from_host && kind != cudaMemcpyDeviceToDevice)
     stop(std::string(symbol) + ": kind " + std::to_string(static_cast<int>(kind)) +
          " says nothing of where both ends lie");
-  // "Calling it with dst and src pointers that do not match the direction of the copy results in an
-  // undefined behavior."
+  // Pointers "that do not match the direction of the copy" result in "undefined behavior".
   std::string const name = symbol;
   to_host ? expect_on_host(name + ": target", to) : expect_on_device(name + ": target", to);
   from_host ? expect_on_host(name + ": source", from) : expect_on_device(name + ": source", from);

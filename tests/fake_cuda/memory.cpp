@@ -29,8 +29,7 @@ namespace fake_cuda {
 
 namespace {
 
-// "The address of a variable residing in global memory or returned by one of the memory allocation
-// routines from the driver or runtime API is always aligned to at least 256 bytes."
+// Programming Guide: what the allocation routines return "is always aligned to at least 256 bytes".
 constexpr std::size_t alignment = 256;
 constexpr std::size_t page = 4096;
 constexpr std::size_t most_freed = 2048;
@@ -261,8 +260,7 @@ cudaError_t cudaFreeHost(void* p) {
   entry const e("cudaFreeHost", entry::needs::device);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
   if (p == nullptr) return cudaSuccess;
-  // "The memory space pointed to by ptr must have been returned by a previous call to
-  // cudaMallocHost() or cudaHostAlloc()."
+  // It "must have been returned by a previous call to cudaMallocHost() or cudaHostAlloc()".
   auto const it = self().pinned.find(reinterpret_cast<std::uintptr_t>(p));
   if (it == self().pinned.end()) stop("cudaFreeHost: not an address that cudaHostAlloc returned");
   region const whole{it->first, it->second, it->second, 1};

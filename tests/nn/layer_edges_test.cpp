@@ -259,6 +259,29 @@ BOOST_AUTO_TEST_CASE(orthogonalized_feed_forward_experts_have_the_gradients_of_t
   check("x", &values::x, found.x, 10);
 }
 
+BOOST_AUTO_TEST_CASE(a_null_expert_leaves_the_frame_of_symmetric_mixing) {
+  stiefelx::host::context ctx;
+  values const v{{.tokens = 24}};
+  auto const bank = stiefelx::lora_experts(v.down, v.up, v.n.experts, 1.5);
+  stiefelx::ffn_experts const block(v.gate, v.gate, v.gate, bank, bank, bank);
+  matrix const router = random_matrix<double>(v.n.width, v.n.experts + 2, 8);
+  stiefelx::mixlora_layer const layer(block, router, stiefelx::top_k{.k = 2, .nulls = 2},
+                                      stiefelx::mixing_options{.kind = mixing::symmetric});
+  matrix y(v.n.width, v.n.tokens);
+  auto const saved = mixlora_forward(ctx, layer, v.x, y);
+  matrix outputs(v.n.width, 2 * v.n.tokens);
+  ffn_experts_forward(ctx, block, saved.routes.ids, v.x, outputs);
+  index_t alone = 0;
+  for (index_t t = 0; t < v.n.tokens; ++t) {
+    if (saved.routes.ids(0, t) < 0 || saved.routes.ids(1, t) >= 0) continue;
+    // One vector is its own frame: c e / |e|.
+    matrix const wanted = saved.routes.weights(0, t) * outputs.col(2 * t).normalized();
+    BOOST_TEST(near(matrix(y.col(t)), wanted, tolerance<double>(v.n.width, 100)));
+    ++alone;
+  }
+  BOOST_TEST(alone > 0);
+}
+
 BOOST_AUTO_TEST_CASE(one_expert_of_a_layer_is_lora) {
   stiefelx::host::context ctx;
   values const v{{.experts = 1, .tokens = 4}};

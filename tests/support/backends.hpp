@@ -6,6 +6,10 @@
 
 #include <Eigen/Core>
 
+// nvcc does not compile the host's own headers; a program for a GPU tests the device alone.
+#if defined(__CUDACC__)
+#include <stiefelx/core/context.hpp>
+#else
 #include <stiefelx/host/batch.hpp>
 #include <stiefelx/host/context.hpp>
 #include <stiefelx/host/factor.hpp>
@@ -14,6 +18,7 @@
 #include <stiefelx/host/verbs.hpp>
 #include <support/archetype/batch.hpp>
 #include <support/archetype/verbs.hpp>
+#endif
 #if defined(STIEFELX_TEST_ON_DEVICE)
 #include <support/device_backend.hpp>
 #endif
@@ -29,6 +34,8 @@ using stiefelx::index_t;
 /// A matrix of the tests.
 template <class S>
 using matrix_x = Eigen::Matrix<S, Eigen::Dynamic, Eigen::Dynamic>;
+
+#if !defined(__CUDACC__)
 
 /// The library's own backend.
 struct host_backend {
@@ -75,6 +82,8 @@ struct archetype_backend {
     return target;
   }
 };
+
+#endif
 
 /// What a typed test is run with.
 template <class Backend, class S>

@@ -21,7 +21,8 @@ struct context_options {
 /// \ingroup cuda
 ///
 /// Passed first to every function, never global. Work is queued in order on one stream of the
-/// context's own and nothing waits but download(), value() and the growth of the scratch memory.
+/// context's own and nothing waits but download(), value(), the growth of the scratch memory
+/// and owning matrices when they go.
 /// After the first step of a loop that memory has reached its high-water mark and nothing is
 /// allocated any more. Results are the same from run to run: sums have a fixed order and use no
 /// atomic operations.

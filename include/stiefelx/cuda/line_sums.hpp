@@ -129,7 +129,7 @@ void column_inner(context& ctx, A const& a, B const& b, W&& w) {
 /// \throws shape_error  if w is not a.rows() x 1
 /// \throws alias_error  if w overlaps a
 /// \par Cost
-/// reads a, a flop an entry; two launches and at most 256 KiB of scratch for a few very long rows,
+/// reads a, a flop an entry; at most three launches and 258 KiB of scratch for a few very long rows,
 /// else one; a scratch copy of an adjoint
 template <DeviceMatrix A, DeviceOutput W>
   requires SameScalar<A, W>

@@ -220,9 +220,11 @@ class owned_matrix {
   owned_matrix& operator=(owned_matrix&& other) noexcept
     requires std::is_move_assignable_v<Memory>
   {
-    entries_ = std::move(other.entries_);
-    rows_ = std::exchange(other.rows_, 0);
-    cols_ = std::exchange(other.cols_, 0);
+    // By way of a third matrix, so that a matrix may be assigned to itself.
+    owned_matrix taken(std::move(other));
+    std::swap(entries_, taken.entries_);
+    std::swap(rows_, taken.rows_);
+    std::swap(cols_, taken.cols_);
     return *this;
   }
   ~owned_matrix() = default;

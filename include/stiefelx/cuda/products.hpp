@@ -103,7 +103,8 @@ void multiply_into(context& ctx, char const* function, blas_factor<R> s, A const
 /// \param[out] c    m x n, not read; must not overlap a or b
 /// \par Cost
 /// 2 m k n flops. Where the factors have different scalars, one of two bytes becomes float in
-/// scratch first, in parts of about 16 MiB, and a result of several parts is added up in float.
+/// scratch first, in parts of about 16 MiB, or of 512 of the inner dimension where that is more, and a
+/// result of several parts is added up in float.
 /// \throws shape_error  when the shapes do not fit, or a size is beyond cuBLAS's int
 /// \throws alias_error  when c overlaps a or b
 template <DeviceMatrix A, DeviceMatrix B, DeviceOutput C>

@@ -164,9 +164,10 @@ inline void check_launch(char const* call) {
 /// \param[in] kernel  address of its entry
 /// \param[in] bytes   what a block of it may ask for
 inline void allow_shared_memory(void const* kernel, std::size_t bytes) {
-  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             static_cast<int>(bytes)),
-        "cudaFuncSetAttribute");
+  cudaError_t const status = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  expect_kernel_image(status, current_device());
+  check(status, "cudaFuncSetAttribute");
 }
 
 /// \brief A queue of device work, borrowed: what functions take.

@@ -361,7 +361,8 @@ void multiply_add(context& ctx, C0 const& s, A const& a, B const& b, C&& c) {
 /// \param[out] c    m x n; must not overlap a or b
 /// \par Cost
 /// 2 m k n flops. A factor of two bytes an entry becomes float in parts of at most 1 MiB, in scratch:
-/// 2 bytes read and 4 written an entry, once a call; a result of several parts is added up in float.
+/// 2 bytes read and 4 written an entry, once a call, or b's once for each part of
+/// a's rows where both have two bytes; a result of several parts is added up in float.
 template <EigenMatrix A, EigenMatrix B, EigenOutput C>
 void multiply(context& ctx, A const& a, B const& b, C&& c) {
   detail::multiply_into(ctx, scalar_t<C>(1), a, b, c, false);

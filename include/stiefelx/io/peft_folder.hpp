@@ -45,8 +45,9 @@ class peft_folder {
   /// \param[in] options  what is accepted
   /// \throws format_error  if a file is missing, unsound, or contradicts the other
   explicit peft_folder(std::string const& folder, peft_options options = {})
-      : peft_folder(read_config(folder + "/adapter_config.json", options),
-                    safetensors_file(tensors_of(folder))) {}
+      // Braces: the configuration is read first.
+      : peft_folder{read_config(folder + "/adapter_config.json", options),
+                    safetensors_file(tensors_of(folder))} {}
 
   /// \brief Looks at the content of both files in memory.
   /// \param[in] config   the text of adapter_config.json
@@ -55,8 +56,8 @@ class peft_folder {
   /// \throws format_error  if one is unsound, or contradicts the other
   peft_folder(std::string_view config, std::span<std::byte const> tensors,
               peft_options options = {})
-      : peft_folder(read_peft_config(config, "adapter_config.json", options),
-                    safetensors_file(tensors)) {}
+      : peft_folder{read_peft_config(config, "adapter_config.json", options),
+                    safetensors_file(tensors)} {}
 
   /// What the configuration says.
   /// \returns it

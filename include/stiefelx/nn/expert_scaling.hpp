@@ -24,7 +24,7 @@
 /// 0 still shortens the others. In the forms without a length of their own, sizes belong into the gates
 /// or into apply_gain().
 ///
-/// The factors are applied to the rank-space vectors, \f$ s_i h_i \f$, and everything behind them is
+/// The factors are constants: they have no gradient. They are applied to the rank-space vectors, \f$ s_i h_i \f$, and everything behind them is
 /// that of a bank with s = 1. So the saved h is \f$ s_i h_i \f$, and Gram matrices, statistics and
 /// losses that are made from it see the scaled outputs.
 
@@ -48,7 +48,7 @@ struct scale_slots_body {
                               matrix_ref<int const> ids, matrix_ref<S> h) const {
     for (index_t row = team.rank(); row < h.rows; row += team.size()) {
       int const e = ids(row / rank, t);
-      if (e < 0) continue;
+      if (e < 0 || e >= scaling.cols) continue;
       h(row, t) =
           static_cast<S>(static_cast<double>(scaling(0, e)) * static_cast<double>(h(row, t)));
     }

@@ -88,11 +88,12 @@ auto ffn_from_tokens(Ctx& ctx, W const& frozen, Bank const& bank, Ids const& ids
                      SlotIds const& slot_ids, X const& x, Y& y) {
   using S = scalar_t<X>;
   index_t const k = ids.rows(), tokens = x.cols(), rank = bank.down.cols() / bank.count;
+  // First the scratch that is returned: what is taken before it could not be given back.
+  auto h = scratch<S>(ctx, rank, k * tokens);
   auto const shared = product(ctx, frozen, x);
   run_batch(ctx, tokens, spread_slots_body{k}, shared, y);
   auto stacked = scratch<S>(ctx, k * rank, tokens);
   routed_multiply(ctx, ids, widened_weight(ctx, bank.down), x, stacked);
-  auto h = scratch<S>(ctx, rank, k * tokens);
   run_batch(ctx, tokens, unstack_slots_body{k}, std::as_const(stacked), h);
   scale_slots(ctx, bank.scaling, slot_ids, rank, h);
   routed_multiply_add(ctx, common_scaling(bank.scaling), slot_ids,
@@ -129,8 +130,8 @@ void ffn_from_tokens_backward(Ctx& ctx, W const& frozen, Bank const& bank, Ids c
 /// Expert e is the frozen block with low-rank updates of its three weights,
 /// \f[ g = (W_g + s B^g_e A^g_e) x, \quad u = (W_u + s B^u_e A^u_e) x, \quad
 ///     o = (W_d + s B^d_e A^d_e)\,(g\,\sigma(g)\,u), \f]
-/// as in MixLoRA \cite li2024mixlora. A bank may have a 1 x E matrix of factors in place of s. \f$ W_g x \f$ and \f$ W_u x \f$ are computed once a token for all its
-/// experts. What follows is expert_gram_schmidt() on the outputs, with `mixing::none` for the plain
+/// as in MixLoRA \cite li2024mixlora. A bank may have a 1 x E matrix of factors in place of s.
+/// \f$ W_g x \f$ and \f$ W_u x \f$ are computed once a token for all its experts. What follows is expert_gram_schmidt() on the outputs, with `mixing::none` for the plain
 /// mixture: feed-forward experts are not linear, so it works on outputs and not in rank space. The
 /// layer has no frozen output of its own beside the mixture's.
 ///

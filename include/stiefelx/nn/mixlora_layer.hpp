@@ -4,6 +4,7 @@
 #include <utility>
 
 #include <stiefelx/core/context.hpp>
+#include <stiefelx/nn/dropout.hpp>
 #include <stiefelx/nn/expert_gram_schmidt.hpp>
 #include <stiefelx/nn/expert_layer.hpp>
 #include <stiefelx/nn/ffn_experts.hpp>
@@ -86,6 +87,9 @@ auto mixlora_forward(Ctx& ctx, Layer const& layer, X const& x, Y&& y, Terms cons
   auto routes = route(ctx, layer.router, x, layer.choice, terms...);
   auto outputs = scratch<scalar_t<X>>(ctx, y.rows(), routes.ids.rows() * x.cols());
   auto block = ffn_experts_forward(ctx, layer.block, routes.ids, x, outputs);
+  // Every column is in Loewdin's frame, and an empty slot has no output.
+  if (layer.mixing.kind == mixing::symmetric)
+    expert_dropout(ctx, dropout_mask{}, block.ids, outputs, outputs);
   auto mixed = expert_gram_schmidt(ctx, outputs, routes.weights, y, layer.mixing);
   return mixlora_saved<decltype(routes), decltype(outputs), decltype(block), decltype(mixed)>{
       std::move(routes), std::move(outputs), std::move(block), std::move(mixed)};

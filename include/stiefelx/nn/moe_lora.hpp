@@ -288,8 +288,8 @@ auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
 ///
 /// Losses on the Gram matrices of the outputs add their gradients on the way:
 /// `gram_losses(routes, token_grams, change)` is called once with two k^2 x T matrices of double, reads
-/// the first and adds W to the second, as gram_orthogonality_loss() does. These are the outputs before
-/// a common s. A plain mixture forms the Gram matrices for it here.
+/// the first and adds W, which is symmetric, to the second, as gram_orthogonality_loss() does. These
+/// are the outputs before a common s. A plain mixture forms the Gram matrices for it here.
 ///
 /// \param[in]     ctx       where to run; nothing waits
 /// \param[in]     experts   as in the forward call

@@ -25,15 +25,17 @@ struct sort_slots_body {
                               matrix_ref<int> ends, matrix_ref<int> slots) const {
     if (team.rank() != 0) return;
     index_t const experts = ends.cols - 1;
+    // An id of no expert is an empty slot, as in the routed products of a device.
+    auto const is_filled = [experts](int id) { return id >= 0 && id < experts; };
     for (index_t e = 0; e <= experts; ++e) ends(0, e) = 0;
     for (index_t t = 0; t < ids.cols; ++t)
       for (index_t i = 0; i < ids.rows; ++i)
-        if (ids(i, t) >= 0) ++ends(0, ids(i, t));
+        if (is_filled(ids(i, t))) ++ends(0, ids(i, t));
     for (index_t e = 0; e < experts; ++e) ends(0, e + 1) += ends(0, e);
     // Each entry is where its expert ends; counting down makes it where the expert begins.
     for (index_t t = ids.cols - 1; t >= 0; --t)
       for (index_t i = ids.rows - 1; i >= 0; --i) {
-        if (ids(i, t) < 0) continue;
+        if (!is_filled(ids(i, t))) continue;
         int const place = --ends(0, ids(i, t));
         slots(0, place) = static_cast<int>(t);
         slots(1, place) = static_cast<int>(i);

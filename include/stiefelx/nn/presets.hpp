@@ -31,7 +31,7 @@ struct layer_preset {
   mixing_options mixing;  ///< what happens to their outputs
 
   /// \brief A layer with these options.
-  /// \param[in] experts  lora_experts
+  /// \param[in] experts  lora_experts, or hydra_experts
   /// \param[in] router   d_in x E, with more columns for null experts; it is referred to
   /// \returns the layer
   template <class Experts, class Router>

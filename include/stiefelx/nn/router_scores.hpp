@@ -35,7 +35,10 @@ template <class Ctx, RealWeight Router, RealMatrix X>
   requires StoredAs<scalar_t<X>, Router>
 auto router_scores(Ctx& ctx, Router const& router, X const& x) {
   expect_shape("router_scores", "router", router, x.rows(), router.cols());
-  return product(ctx, widened_weight(ctx, router).adjoint(), x);
+  // First the scratch that is returned: what is taken before it could not be given back.
+  auto scores = scratch<scalar_t<X>>(ctx, router.cols(), x.cols());
+  multiply(ctx, widened_weight(ctx, router).adjoint(), x, scores);
+  return scores;
 }
 
 /// \brief Scores of a linear router with a bias: \f$ \ell = w^T x + b \f$.
@@ -53,7 +56,8 @@ template <class Ctx, RealWeight Router, RealMatrix Bias, RealMatrix X>
 auto router_scores(Ctx& ctx, Router const& router, Bias const& bias, X const& x) {
   expect_shape("router_scores", "router", router, x.rows(), router.cols());
   expect_shape("router_scores", "bias", bias, router.cols(), 1);
-  auto scores = product(ctx, widened_weight(ctx, router).adjoint(), x);
+  auto scores = scratch<scalar_t<X>>(ctx, router.cols(), x.cols());
+  multiply(ctx, widened_weight(ctx, router).adjoint(), x, scores);
   auto const& column = dense(ctx, bias);
   run_batch(ctx, x.cols(), detail::add_column_body{}, column, scores);
   return scores;

@@ -138,6 +138,8 @@ void task_layer_backward(Ctx& ctx, Layer const& layer, Saved& saved, Tasks const
                layer.router.cols());
   expect_shape(name, "gradients.embeddings", gradients.embeddings, layer.embeddings.rows(),
                layer.embeddings.cols());
+  expect_distinct(ctx, name, "gradients.router", gradients.router, "gradients.embeddings",
+                  gradients.embeddings);
   auto dweights = scratch<S>(ctx, routes.weights.rows(), x.cols());
   auto dscores = scratch<S>(ctx, routes.probabilities.rows(), x.cols());
   detail::layer_mixture_backward(ctx, layer.experts, saved, x, dy, gradients, dweights, beta, dx,

@@ -143,8 +143,9 @@ class slots_of_expert {
   /// \param[in] count   slots that are looked at
   STIEFELX_HD slots_of_expert(int* memory, slot_ids const& ids, int expert, index_t first,
                               int count)
-      : tokens_(memory), slots_(memory + count), size_(0) {
-    int* const warp_sizes = memory + 2 * count;
+      : tokens_(memory + block_threads() / warp_lanes), slots_(tokens_ + count), size_(0) {
+    // In front of the lists, whose lengths change: other lanes may still read the list before.
+    int* const warp_sizes = memory;
     auto const lanes = static_cast<int>(block_threads());
     auto const rank = static_cast<int>(thread_rank());
     int const share = (count + lanes - 1) / lanes;
