@@ -18,17 +18,17 @@ namespace {
 using namespace support;
 using stiefelx::matrix_ref;
 using stiefelx::Team;
-namespace cuda = stiefelx::cuda;
+namespace device = stiefelx::cuda;
 
 template <class S>
-cuda::matrix<S> on_device(cuda::context& ctx, matrix_x<S> const& a) {
+device::matrix<S> on_device(device::context& ctx, matrix_x<S> const& a) {
   auto b = zeros<S>(ctx, a.rows(), a.cols());
   upload(ctx, a.data(), b);
   return b;
 }
 
 template <class A>
-matrix_x<stiefelx::scalar_t<A>> on_host(cuda::context& ctx, A const& a) {
+matrix_x<stiefelx::scalar_t<A>> on_host(device::context& ctx, A const& a) {
   matrix_x<stiefelx::scalar_t<A>> b(a.rows(), a.cols());
   download(ctx, a, b.data());
   return b;
@@ -85,7 +85,7 @@ BOOST_AUTO_TEST_CASE(every_item_runs_once_with_work_memory_of_its_own) {
   for (index_t const work : {70, 5120, 5121, 20000})
     for (index_t const count : {1, 5, 130}) {
       if (work > 5121 && count > 5) continue;
-      cuda::context ctx;
+      device::context ctx;
       matrix_x<float> const a = random_matrix<float>(70, count, 1);
       auto const source = on_device(ctx, a);
       auto found = zeros<float>(ctx, 70, count);
@@ -95,7 +95,7 @@ BOOST_AUTO_TEST_CASE(every_item_runs_once_with_work_memory_of_its_own) {
 }
 
 BOOST_AUTO_TEST_CASE(no_item_launches_nothing) {
-  cuda::context ctx;
+  device::context ctx;
   auto a = zeros<float>(ctx, 3, 0), b = zeros<float>(ctx, 3, 0);
   run_batch(ctx, 0, reverse_body{3}, std::as_const(a), b);
   run_batch(ctx, 2, touch_nothing_body{});
@@ -103,7 +103,7 @@ BOOST_AUTO_TEST_CASE(no_item_launches_nothing) {
 
 BOOST_AUTO_TEST_CASE(the_entries_of_an_item_decide_the_lanes) {
   auto const lanes_for = [](index_t rows, index_t cols, index_t count) {
-    cuda::context ctx;
+    device::context ctx;
     auto a = zeros<float>(ctx, rows, cols);
     auto lanes = zeros<int>(ctx, 1, count);
     run_batch(ctx, count, count_lanes_body{}, a, lanes);
@@ -119,7 +119,7 @@ BOOST_AUTO_TEST_CASE(the_entries_of_an_item_decide_the_lanes) {
 }
 
 BOOST_AUTO_TEST_CASE(views_keep_their_stride) {
-  cuda::context ctx;
+  device::context ctx;
   matrix_x<double> const a = random_matrix<double>(12, 9, 1);
   auto source = on_device(ctx, a), target = on_device(ctx, a);
   auto const inside = source.middleRows(2, 5).middleCols(1, 4);
@@ -130,22 +130,24 @@ BOOST_AUTO_TEST_CASE(views_keep_their_stride) {
 }
 
 BOOST_AUTO_TEST_CASE(const_matrices_arrive_as_const) {
-  using cuda::matrix;
-  using cuda::matrix_view;
-  static_assert(CanRun<cuda::context, matrix<double> const&, matrix<double>&, matrix<int> const&>);
-  static_assert(CanRun<cuda::context, matrix_view<double const>, matrix_view<double>,
+  using device::matrix;
+  using device::matrix_view;
+  static_assert(
+      CanRun<device::context, matrix<double> const&, matrix<double>&, matrix<int> const&>);
+  static_assert(CanRun<device::context, matrix_view<double const>, matrix_view<double>,
                        matrix_view<int const>>);
-  static_assert(CanRun<cuda::context, matrix<double>&, matrix<double>&, matrix<int>&>);
-  static_assert(!CanRun<cuda::context, cuda::adjoint_view<double>, matrix<double>&, matrix<int>&>);
-  static_assert(!CanRun<cuda::context, matrix_x<double>&, matrix<double>&, matrix<int>&>);
-  cuda::context ctx;
+  static_assert(CanRun<device::context, matrix<double>&, matrix<double>&, matrix<int>&>);
+  static_assert(
+      !CanRun<device::context, device::adjoint_view<double>, matrix<double>&, matrix<int>&>);
+  static_assert(!CanRun<device::context, matrix_x<double>&, matrix<double>&, matrix<int>&>);
+  device::context ctx;
   auto a = zeros<double>(ctx, 2, 2), b = zeros<double>(ctx, 2, 2);
   auto const c = zeros<int>(ctx, 1, 2);
   run_batch(ctx, 2, types_body{}, std::as_const(a), b, c);
 }
 
 BOOST_AUTO_TEST_CASE(the_second_run_takes_no_more_device_memory) {
-  cuda::context ctx;
+  device::context ctx;
   auto const a = on_device(ctx, random_matrix<float>(70, 40, 1));
   auto b = zeros<float>(ctx, 70, 40);
   run_batch(ctx, 40, reverse_body{9000}, a, b);
@@ -156,7 +158,7 @@ BOOST_AUTO_TEST_CASE(the_second_run_takes_no_more_device_memory) {
 }
 
 BOOST_AUTO_TEST_CASE(work_memory_of_all_teams_together_stays_bounded) {
-  cuda::context ctx;
+  device::context ctx;
   auto const a = zeros<float>(ctx, 4, 200);
   auto b = zeros<float>(ctx, 4, 200);
   // A megabyte a team: at most 64 teams at once, or one a multiprocessor, although 200 items wait.
@@ -166,7 +168,7 @@ BOOST_AUTO_TEST_CASE(work_memory_of_all_teams_together_stays_bounded) {
 }
 
 BOOST_AUTO_TEST_CASE(gram_schmidt_of_a_stack_has_the_same_bits_as_of_each_matrix) {
-  cuda::context ctx;
+  device::context ctx;
   constexpr index_t rows = 33, cols = 3, count = 4;
   matrix_x<double> const a = random_matrix<double>(rows, cols * count, 5);
   auto const all = on_device(ctx, a);

@@ -23,19 +23,19 @@ namespace {
 using namespace support;
 using stiefelx::matrix_ref;
 using stiefelx::Team;
-namespace cuda = stiefelx::cuda;
+namespace device = stiefelx::cuda;
 
 constexpr unsigned lane_counts[] = {32, 96, 256};
 
 template <class S>
-cuda::matrix<S> on_device(cuda::context& ctx, matrix_x<S> const& a) {
+device::matrix<S> on_device(device::context& ctx, matrix_x<S> const& a) {
   auto b = zeros<S>(ctx, a.rows(), a.cols());
   upload(ctx, a.data(), b);
   return b;
 }
 
 template <class S>
-matrix_x<S> on_host(cuda::context& ctx, cuda::matrix<S> const& a) {
+matrix_x<S> on_host(device::context& ctx, device::matrix<S> const& a) {
   matrix_x<S> b(a.rows(), a.cols());
   download(ctx, a, b.data());
   return b;
@@ -98,8 +98,8 @@ using sum_types = std::tuple<double, float, int, std::int64_t>;
 
 /// Runs a body on the device with so many lanes, for each of its items.
 template <class Body, class... A>
-void run_lanes(cuda::context& ctx, index_t count, unsigned lanes, Body const& body, A&&... a) {
-  cuda::detail::run_teams(ctx, count, lanes, body, cuda::ref(a)...);
+void run_lanes(device::context& ctx, index_t count, unsigned lanes, Body const& body, A&&... a) {
+  device::detail::run_teams(ctx, count, lanes, body, device::ref(a)...);
 }
 
 template <class S>
@@ -134,7 +134,7 @@ outcome<S> factored(unsigned lanes, Body const& body, matrix_x<S> const& a, inde
     run_one_lane(count, body, host_read(a), host_ref(out.q), host_ref(out.r), host_ref(out.status));
     return out;
   }
-  cuda::context ctx;
+  device::context ctx;
   auto const source = on_device(ctx, a);
   auto q = on_device(ctx, out.q), r = on_device(ctx, out.r);
   auto status = on_device(ctx, out.status);
@@ -165,16 +165,16 @@ BOOST_AUTO_TEST_SUITE(block_team)
 BOOST_AUTO_TEST_CASE_TEMPLATE(a_sum_has_the_bits_of_its_fixed_order_in_every_lane, T, sum_types) {
   constexpr int rounds = 4;
   for (unsigned const lanes : lane_counts) {
-    cuda::context ctx;
-    cuda::buffer<T> const found(lanes * rounds);
+    device::context ctx;
+    device::buffer<T> const found(lanes * rounds);
     matrix_ref<T> const places{found.data(), static_cast<index_t>(lanes), rounds,
                                static_cast<index_t>(lanes)};
-    cuda::detail::run_teams(ctx, 1, lanes, sums_body<T>{rounds}, places);
+    device::detail::run_teams(ctx, 1, lanes, sums_body<T>{rounds}, places);
     std::vector<T> sums(lanes * rounds);
     std::size_t const bytes = sums.size() * sizeof(T);
-    cuda::copy_2d(sums.data(), bytes, found.data(), bytes, bytes, 1, cuda::direction::to_host,
-                  ctx.queue);
-    cuda::synchronize(ctx.queue);
+    device::copy_2d(sums.data(), bytes, found.data(), bytes, bytes, 1, device::direction::to_host,
+                    ctx.queue);
+    device::synchronize(ctx.queue);
     for (int round = 0; round < rounds; ++round)
       for (unsigned k = 0; k < lanes; ++k)
         BOOST_REQUIRE_EQUAL(sums[static_cast<unsigned>(round) * lanes + k],
@@ -184,7 +184,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(a_sum_has_the_bits_of_its_fixed_order_in_every_lan
 
 BOOST_AUTO_TEST_CASE(a_sum_orders_memory_as_a_barrier_does) {
   for (unsigned const lanes : lane_counts) {
-    cuda::context ctx;
+    device::context ctx;
     auto out = zeros<double>(ctx, static_cast<index_t>(lanes), 1);
     run_lanes(ctx, 1, lanes, sum_then_read_body{}, out);
     auto const seen = on_host(ctx, out);
@@ -235,7 +235,7 @@ BOOST_AUTO_TEST_CASE(lanes_find_the_singular_values_of_one_lane) {
   matrix_x<int> places = exponents, status(1, 1);
   run_one_lane(1, body, host_ref(x), host_ref(places), host_ref(w), host_ref(v), host_ref(status));
   for (unsigned const lanes : {32u, 64u}) BOOST_TEST_CONTEXT(lanes << " lanes") {
-      cuda::context ctx;
+      device::context ctx;
       auto dx = on_device(ctx, a), dw = zeros<double>(ctx, 1, cols);
       auto dv = zeros<double>(ctx, cols, cols);
       auto de = on_device(ctx, exponents), ds = zeros<int>(ctx, 1, 1);
@@ -267,7 +267,7 @@ BOOST_AUTO_TEST_CASE(lanes_mix_experts_as_one_lane_does) {
     run_one_lane(tokens, body, host_read(h), host_read(ids), host_read(weights), host_read(moments),
                  host_ref(gram), host_ref(coefficients), host_ref(mixed), host_ref(status));
     for (unsigned const lanes : {32u, 64u}) {
-      cuda::context ctx;
+      device::context ctx;
       auto const dh = on_device(ctx, h), dw = on_device(ctx, weights);
       auto const dm = on_device(ctx, moments);
       auto const di = on_device(ctx, ids);

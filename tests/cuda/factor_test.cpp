@@ -20,17 +20,17 @@ namespace {
 
 using namespace support;
 using stiefelx::no_status;
-namespace cuda = stiefelx::cuda;
+namespace device = stiefelx::cuda;
 
 template <class S>
-cuda::matrix<S> on_device(cuda::context& ctx, matrix_x<S> const& a) {
+device::matrix<S> on_device(device::context& ctx, matrix_x<S> const& a) {
   auto b = zeros<S>(ctx, a.rows(), a.cols());
   upload(ctx, a.data(), b);
   return b;
 }
 
 template <class A>
-matrix_x<stiefelx::scalar_t<A>> on_host(cuda::context& ctx, A const& a) {
+matrix_x<stiefelx::scalar_t<A>> on_host(device::context& ctx, A const& a) {
   matrix_x<stiefelx::scalar_t<A>> b(a.rows(), a.cols());
   download(ctx, a, b.data());
   return b;
@@ -44,7 +44,7 @@ struct factored {
 
 template <class S>
 factored<S> cholesky_of(matrix_x<S> const& g) {
-  cuda::context ctx;
+  device::context ctx;
   auto r = on_device(ctx, g);
   auto status = zeros<int>(ctx, 1, 1);
   cholesky(ctx, r, status);
@@ -53,7 +53,7 @@ factored<S> cholesky_of(matrix_x<S> const& g) {
 
 template <class S>
 factored<S> solution_of(matrix_x<S> const& a, matrix_x<S> const& b) {
-  cuda::context ctx;
+  device::context ctx;
   auto lu = on_device(ctx, a), x = on_device(ctx, b);
   auto status = zeros<int>(ctx, 1, 1);
   solve(ctx, lu, x, status);
@@ -122,7 +122,7 @@ BOOST_AUTO_TEST_CASE(cholesky_says_what_is_wrong_with_the_matrix) {
 }
 
 BOOST_AUTO_TEST_CASE(a_status_keeps_the_bits_that_it_has) {
-  cuda::context ctx;
+  device::context ctx;
   matrix_x<double> g = positive_matrix<double>(3, 5, 3);
   g(2, 2) = -1;
   auto r = on_device(ctx, g);
@@ -172,7 +172,7 @@ BOOST_AUTO_TEST_CASE(solve_reports_a_singular_matrix) {
 
 BOOST_AUTO_TEST_CASE(views_are_factored_where_they_lie) {
   for (index_t const n : {6, 66}) {
-    cuda::context ctx;
+    device::context ctx;
     matrix_x<double> whole = random_matrix<double>(n + 5, 2 * n + 4, 9);
     matrix_x<double> const g = positive_matrix<double>(n, 5, 10);
     matrix_x<double> const a = conditioned_matrix<double>(n, n, 5, 11);
@@ -196,7 +196,7 @@ BOOST_AUTO_TEST_CASE(views_are_factored_where_they_lie) {
 }
 
 BOOST_AUTO_TEST_CASE(nothing_is_allocated_after_the_first_step) {
-  cuda::context ctx;
+  device::context ctx;
   auto const step = [&] {
     auto g = on_device(ctx, positive_matrix<double>(66, 5, 1));
     auto b = on_device(ctx, positive_matrix<double>(66, 5, 2));
@@ -211,7 +211,7 @@ BOOST_AUTO_TEST_CASE(nothing_is_allocated_after_the_first_step) {
 }
 
 BOOST_AUTO_TEST_CASE(misuse_is_named_before_anything_is_queued) {
-  cuda::context ctx;
+  device::context ctx;
   auto g = zeros<double>(ctx, 3, 4), a = zeros<double>(ctx, 4, 4), b = zeros<double>(ctx, 5, 2);
   auto wide = zeros<int>(ctx, 1, 2);
   BOOST_TEST(text_of([&] { cholesky(ctx, g, no_status{}); }) == "cholesky: g is 3x4, expected 4x4");
@@ -223,7 +223,7 @@ BOOST_AUTO_TEST_CASE(misuse_is_named_before_anything_is_queued) {
 }
 
 BOOST_AUTO_TEST_CASE(an_empty_system_is_solved) {
-  cuda::context ctx;
+  device::context ctx;
   auto a = zeros<double>(ctx, 0, 0), b = zeros<double>(ctx, 0, 3), c = zeros<double>(ctx, 4, 0);
   auto d = on_device(ctx, positive_matrix<double>(4, 5, 1));
   cholesky(ctx, a, no_status{});

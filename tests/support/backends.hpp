@@ -35,7 +35,11 @@ using stiefelx::index_t;
 template <class S>
 using matrix_x = Eigen::Matrix<S, Eigen::Dynamic, Eigen::Dynamic>;
 
-#if !defined(__CUDACC__)
+#if defined(__CUDACC__)
+
+using host_backend = device_backend;
+
+#else
 
 /// The library's own backend.
 struct host_backend {
