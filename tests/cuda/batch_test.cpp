@@ -6,6 +6,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <cuda/eigen_transfer.hpp>
 #include <stiefelx/cuda/batch.hpp>
 #include <stiefelx/cuda/transfer.hpp>
 #include <stiefelx/team/gram_schmidt.hpp>
@@ -19,20 +20,6 @@ using namespace support;
 using stiefelx::matrix_ref;
 using stiefelx::Team;
 namespace device = stiefelx::cuda;
-
-template <class S>
-device::matrix<S> on_device(device::context& ctx, matrix_x<S> const& a) {
-  auto b = zeros<S>(ctx, a.rows(), a.cols());
-  upload(ctx, a.data(), b);
-  return b;
-}
-
-template <class A>
-matrix_x<stiefelx::scalar_t<A>> on_host(device::context& ctx, A const& a) {
-  matrix_x<stiefelx::scalar_t<A>> b(a.rows(), a.cols());
-  download(ctx, a, b.data());
-  return b;
-}
 
 // b(:, item) = a(:, item) reversed, on the way through work memory, which starts over every item.
 struct reverse_body {

@@ -7,6 +7,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <cuda/eigen_transfer.hpp>
 #include <stiefelx/cuda/batch.hpp>
 #include <stiefelx/cuda/transfer.hpp>
 #include <stiefelx/nn/moe_lora_body.hpp>
@@ -26,20 +27,6 @@ using stiefelx::Team;
 namespace device = stiefelx::cuda;
 
 constexpr unsigned lane_counts[] = {32, 96, 256};
-
-template <class S>
-device::matrix<S> on_device(device::context& ctx, matrix_x<S> const& a) {
-  auto b = zeros<S>(ctx, a.rows(), a.cols());
-  upload(ctx, a.data(), b);
-  return b;
-}
-
-template <class S>
-matrix_x<S> on_host(device::context& ctx, device::matrix<S> const& a) {
-  matrix_x<S> b(a.rows(), a.cols());
-  download(ctx, a, b.data());
-  return b;
-}
 
 // One lane's summand: numbers of different sizes, so that another order gives other bits.
 template <class T>

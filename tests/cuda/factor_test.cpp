@@ -10,6 +10,7 @@
 #include <Eigen/LU>
 #include <boost/test/unit_test.hpp>
 
+#include <cuda/eigen_transfer.hpp>
 #include <stiefelx/cuda/factor.hpp>
 #include <stiefelx/cuda/transfer.hpp>
 #include <support/data.hpp>
@@ -21,20 +22,6 @@ namespace {
 using namespace support;
 using stiefelx::no_status;
 namespace device = stiefelx::cuda;
-
-template <class S>
-device::matrix<S> on_device(device::context& ctx, matrix_x<S> const& a) {
-  auto b = zeros<S>(ctx, a.rows(), a.cols());
-  upload(ctx, a.data(), b);
-  return b;
-}
-
-template <class A>
-matrix_x<stiefelx::scalar_t<A>> on_host(device::context& ctx, A const& a) {
-  matrix_x<stiefelx::scalar_t<A>> b(a.rows(), a.cols());
-  download(ctx, a, b.data());
-  return b;
-}
 
 template <class S>
 struct factored {

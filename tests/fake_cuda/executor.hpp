@@ -17,17 +17,7 @@
 #include <stiefelx/cuda/lane.hpp>
 
 #include "fake.hpp"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define FAKE_CUDA_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define FAKE_CUDA_ASAN 1
-#endif
-#endif
-#if defined(FAKE_CUDA_ASAN)
-#include <sanitizer/asan_interface.h>
-#endif
+#include "sanitizer.hpp"
 
 namespace fake_cuda {
 

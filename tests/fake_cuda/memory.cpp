@@ -12,18 +12,8 @@
 #include <string>
 
 #include <cuda_runtime_api.h>
+#include <fake_cuda/sanitizer.hpp>
 #include <fake_cuda/state.hpp>
-
-#if defined(__SANITIZE_ADDRESS__)
-#define FAKE_CUDA_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define FAKE_CUDA_ASAN 1
-#endif
-#endif
-#if defined(FAKE_CUDA_ASAN)
-#include <sanitizer/asan_interface.h>
-#endif
 
 namespace fake_cuda {
 
