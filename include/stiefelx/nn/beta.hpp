@@ -18,7 +18,7 @@ template <class Ctx, class DX>
 void apply_beta(Ctx& ctx, double beta, DX&& dx) {
   if (beta == 0)
     fill(ctx, 0, dx);
-  else
+  else if (beta != 1)  // the usual sum of two gradients costs no pass over dx
     scale(ctx, beta, dx);
 }
 

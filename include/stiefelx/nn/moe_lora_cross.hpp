@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stiefelx/core/context.hpp>
+#include <stiefelx/team/mixing_blocks.hpp>
 #include <stiefelx/team/team.hpp>
 
 /// \file
@@ -72,16 +73,19 @@ struct cross_moments_body {
     index_t const first = e * rank, rows = first + rank, k = ids.rows;
     for (index_t b = team.rank(); b < rank; b += team.size())
       for (index_t row = 0; row < rows; ++row) sums(row, first + b) = 0;
-    for (index_t n = ends(0, e); n < ends(0, e + 1); ++n) {
-      index_t const t = slots(0, n), i = slots(1, n);
-      for (index_t j = 0; j < k; ++j) {
-        int const other = ids(j, t);
-        double const factor = w(i + j * k, t);
-        if (other < 0 || other > static_cast<int>(e) || factor == 0) continue;
-        matrix_ref<double> const block{sums.column(first) + other * rank, rank, rank, sums.stride};
-        add_outer(team, factor, h.column(t) + j * rank, h.column(t) + i * rank, block);
+    detail::with_rank(rank, [&]<unsigned Fixed>() {
+      for (index_t n = ends(0, e); n < ends(0, e + 1); ++n) {
+        index_t const t = slots(0, n), i = slots(1, n);
+        for (index_t j = 0; j < k; ++j) {
+          int const other = ids(j, t);
+          double const factor = w(i + j * k, t);
+          if (other < 0 || other > static_cast<int>(e) || factor == 0) continue;
+          matrix_ref<double> const block{sums.column(first) + other * rank, rank, rank,
+                                         sums.stride};
+          add_outer<Fixed>(team, factor, h.column(t) + j * rank, h.column(t) + i * rank, block);
+        }
       }
-    }
+    });
     for (index_t b = team.rank(); b < rank; b += team.size())
       for (index_t row = 0; row < rows; ++row) {
         cross(row, first + b) = static_cast<S>(sums(row, first + b));
@@ -90,14 +94,24 @@ struct cross_moments_body {
   }
 
  private:
-  // block += factor a b^T.
-  template <class Lanes, class S>
+  // block += factor a b^T. A rank known when compiling keeps a in registers.
+  template <unsigned Fixed, class Lanes, class S>
   STIEFELX_HD static void add_outer(Lanes const& team, double factor, S const* a, S const* b,
                                     matrix_ref<double> block) {
-    for (index_t col = team.rank(); col < block.cols; col += team.size()) {
-      double const own = factor * static_cast<double>(b[col]);
-      double* const to = block.column(col);
-      for (index_t row = 0; row < block.rows; ++row) to[row] += static_cast<double>(a[row]) * own;
+    if constexpr (Fixed > 0) {
+      double wide[Fixed];
+      detail::widen_column(a, Fixed, wide);
+      for (index_t col = team.rank(); col < index_t(Fixed); col += team.size()) {
+        double const own = factor * static_cast<double>(b[col]);
+        double* const to = block.column(col);
+        for (index_t row = 0; row < index_t(Fixed); ++row) to[row] += wide[row] * own;
+      }
+    } else {
+      for (index_t col = team.rank(); col < block.cols; col += team.size()) {
+        double const own = factor * static_cast<double>(b[col]);
+        double* const to = block.column(col);
+        for (index_t row = 0; row < block.rows; ++row) to[row] += static_cast<double>(a[row]) * own;
+      }
     }
   }
 };
