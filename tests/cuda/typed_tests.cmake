@@ -4,6 +4,7 @@
 #
 # The files of a folder of tests that are typed on a backend and run on the device too: all but those
 # that take minutes where lanes are fibers, and those that need complex matrices.
+set(stiefelx_device_folders core orth manifold optim nn testing)
 set(stiefelx_host_only
   manifold/drift manifold/haar manifold/logarithm optim/group optim/state orth/conditioning
   orth/householder_oracle orth/qr_laws)
