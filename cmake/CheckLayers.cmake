@@ -31,7 +31,8 @@ string(JOIN "|" verbs
   copy fill set_identity clone widen scratch zeros zeros_like dense scale axpy product multiply
   multiply_add gram symmetrize cholesky solve_right solve eigh inner norm scale_columns column_inner
   sum_columns all_finite copy_if transform run_batch raise value memory upload download grouped_multiply
-  grouped_multiply_add grouped_adjoint_multiply grouped_adjoint_multiply_add grouped_outer_add)
+  grouped_multiply_add grouped_adjoint_multiply grouped_adjoint_multiply_add grouped_outer_add
+  routed_multiply routed_multiply_add routed_outer_add routed_adjoint_outer_add dense_expert_columns)
 set(algorithm_folders orth manifold optim nn)
 set(not_a_type "return|else|case|throw|new|delete|using|goto|typename|operator|co_return|friend")
 

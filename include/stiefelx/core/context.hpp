@@ -44,6 +44,7 @@
 /// | `routed_multiply_add(ctx, s, ids, a, h, y)` | y_t += s sum over its slots of A_e h |
 /// | `routed_outer_add(ctx, s, ids, x, h, a)` | A_e += s sum over its slots of x_t h^T |
 /// | `routed_adjoint_outer_add(ctx, s, ids, h, x, b)` | B_e += s sum over its slots of h x_t^T |
+/// | `dense_expert_columns(ctx)` | E r up to which tokens are multiplied with every expert instead |
 /// | `symmetrize(ctx, s)` | s = (s + s^H) / 2 |
 /// | `cholesky(ctx, g, status)` | g = upper factor with positive diagonal, rest zero |
 /// | `solve_right(ctx, r, y)` | y = y r^-1, r upper triangular |

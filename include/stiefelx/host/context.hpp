@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stiefelx/core/host_device.hpp>
+#include <stiefelx/core/matrix.hpp>
 #include <stiefelx/core/shape.hpp>
 #include <stiefelx/host/arena.hpp>
 #include <stiefelx/host/thread_pool.hpp>
@@ -27,6 +28,7 @@ enum class determinism {
 struct context_options {
   int threads = 1;                                            ///< workers, at least 1
   determinism same_bits_for = determinism::any_thread_count;  ///< see determinism
+  index_t dense_expert_columns = 0;                           ///< of the verb of that name
 };
 
 /// \brief Where and how work runs on the CPU: scratch memory, threads and determinism.
@@ -58,6 +60,14 @@ struct context {
     return choices;
   }
 };
+
+/// \brief Columns E r of a bank of experts up to which tokens are multiplied with every expert.
+/// \ingroup host
+///
+/// A core multiplies with the chosen experts alone for less.
+/// \param[in] ctx  whose option it is
+/// \returns context_options::dense_expert_columns
+inline index_t dense_expert_columns(context const& ctx) { return ctx.options.dense_expert_columns; }
 
 }  // namespace STIEFELX_HOST_BUILD
 }  // namespace stiefelx::host

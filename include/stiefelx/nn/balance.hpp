@@ -44,7 +44,7 @@ struct balance_value_body {
   /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
-  /// \param[in]  team    lanes; one works
+  /// \param[in]  team    lanes share the experts
   /// \param[in]  g       the group
   /// \param[in]  sums    (N + 1) x G, of probability_sums_body, N experts and null experts
   /// \param[in]  counts  (E + 2) x G, of expert_counts_body
@@ -54,7 +54,6 @@ struct balance_value_body {
   STIEFELX_HD void operator()(Lanes const& team, index_t g, double*, matrix_ref<double const> sums,
                               matrix_ref<double const> counts, matrix_ref<double> dsums,
                               matrix_ref<double> losses) const {
-    if (team.rank() != 0) return;
     double const counted = counts(experts + 1, g);
     double divisor = counted;
     if (options.share != balance_share::of_tokens) {
@@ -68,11 +67,12 @@ struct balance_value_body {
     // Null experts are interchangeable, so each has an equal part of what they got.
     double const null_share = counts(experts, g) / static_cast<double>(all - experts);
     double sum = 0;
-    for (index_t e = 0; e < all; ++e) {
+    for (index_t e = team.rank(); e < all; e += team.size()) {
       dsums(e, g) = factor * (e < experts ? counts(e, g) : null_share);
       sum += dsums(e, g) * sums(e + 1, g);
     }
-    losses(0, g) = sum;
+    sum = team.sum(sum);
+    if (team.rank() == 0) losses(0, g) = sum;
   }
 };
 

@@ -11,19 +11,6 @@
 
 namespace stiefelx {
 
-/// \brief A whole number in the order of a double: larger numbers have larger ones.
-/// \ingroup nn
-///
-/// -0 counts as 0, and a NaN is below every number.
-/// \param[in] x  any double
-/// \returns its rank
-STIEFELX_HD inline std::uint64_t ordered_bits(double x) {
-  if (x != x) return 0;
-  auto const bits = __builtin_bit_cast(std::uint64_t, x + 0.0);
-  constexpr std::uint64_t sign = std::uint64_t{1} << 63;
-  return (bits & sign) != 0 ? ~bits : bits | sign;
-}
-
 /// \brief Team text: what one token's scores are compared across tokens with.
 /// \ingroup nn
 struct token_level_body {
@@ -32,23 +19,25 @@ struct token_level_body {
   /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
-  /// \param[in]  team    lanes; one works
+  /// \param[in]  team    lanes share the experts
   /// \param[in]  t       the token
   /// \param[in]  scores  E x T
   /// \param[out] level   1 x T; score - level has the order of the values
   template <Team Lanes, class S>
   STIEFELX_HD void operator()(Lanes const& team, index_t t, double*, matrix_ref<S const> scores,
                               matrix_ref<double> level) const {
-    if (team.rank() != 0) return;
-    level(0, t) = 0;
-    if (score == score_kind::sigmoid) return;
-    auto largest = static_cast<double>(scores(0, t));
-    for (index_t e = 1; e < scores.rows; ++e)
-      if (static_cast<double>(scores(e, t)) > largest) largest = static_cast<double>(scores(e, t));
-    double sum = 0;
-    for (index_t e = 0; e < scores.rows; ++e)
-      sum += std::exp(static_cast<double>(scores(e, t)) - largest);
-    level(0, t) = largest + std::log(sum);
+    double found = 0;
+    if (score == score_kind::softmax) {
+      auto largest = static_cast<double>(scores(0, t));
+      for (index_t e = 1; e < scores.rows; ++e)
+        if (static_cast<double>(scores(e, t)) > largest)
+          largest = static_cast<double>(scores(e, t));
+      double sum = 0;
+      for (index_t e = team.rank(); e < scores.rows; e += team.size())
+        sum += std::exp(static_cast<double>(scores(e, t)) - largest);
+      found = largest + std::log(team.sum(sum));
+    }
+    if (team.rank() == 0) level(0, t) = found;
   }
 };
 
@@ -56,7 +45,8 @@ struct token_level_body {
 /// \ingroup nn
 ///
 /// Finds the rank of the last one taken bit by bit, from the highest: at most 64 counts of the
-/// tokens, usually few more than the tokens' logarithm. No sort, no list, no order of lanes.
+/// tokens, usually few more than the tokens' logarithm; where the last ones are equal, their last
+/// token in as many counts more. No sort, no list, no order of lanes.
 struct take_tokens_body {
   index_t capacity;  ///< tokens to take
 
@@ -93,20 +83,24 @@ struct take_tokens_body {
       bound = next;
       reached = n;
     }
-    if (reached <= wanted) {
-      for (index_t t = team.rank(); t < scores.cols; t += team.size())
-        taken(e, t) = real(t) && key(t) >= bound ? 1 : 0;
-      return;
+    // Too many only where the last ones are equal, and of these the first tokens are taken: those
+    // before `end`.
+    index_t end = scores.cols;
+    if (reached > wanted) {
+      auto const taken_before = [&](index_t bound_token) {
+        double n = 0;
+        for (index_t t = team.rank(); t < scores.cols; t += team.size())
+          n += real(t) && (key(t) > bound || (key(t) == bound && t < bound_token)) ? 1 : 0;
+        return team.sum(n);
+      };
+      index_t few = 0;
+      while (end - few > 1) {
+        index_t const middle = few + (end - few) / 2;
+        (taken_before(middle) < wanted ? few : end) = middle;
+      }
     }
-    if (team.rank() != 0) return;
-    // Too many only where the last ones are equal, and of these the first tokens are taken.
-    double ties = wanted - reached;
-    for (index_t t = 0; t < scores.cols; ++t) ties += real(t) && key(t) == bound ? 1 : 0;
-    for (index_t t = 0; t < scores.cols; ++t) {
-      bool const tie = key(t) == bound;
-      taken(e, t) = real(t) && key(t) >= bound && (!tie || ties >= 1) ? 1 : 0;
-      if (real(t) && tie) ties -= 1;
-    }
+    for (index_t t = team.rank(); t < scores.cols; t += team.size())
+      taken(e, t) = real(t) && (key(t) > bound || (key(t) == bound && t < end)) ? 1 : 0;
   }
 };
 
@@ -120,7 +114,7 @@ struct taken_list_body {
   /// \returns values of a token's experts, and of its list
   index_t scratch_size() const { return 2 * rows; }
 
-  /// \param[in]     team    lanes; one works
+  /// \param[in]     team    lanes share the experts
   /// \param[in]     t       the token
   /// \param[out]    room    scratch
   /// \param[in]     taken   E x T, of take_tokens_body
@@ -132,14 +126,11 @@ struct taken_list_body {
   STIEFELX_HD void operator()(Lanes const& team, index_t t, double* room,
                               matrix_ref<int const> taken, matrix_ref<W const> tokens,
                               matrix_ref<S> p, matrix_ref<S> weights, matrix_ref<int> ids) const {
-    if (team.rank() != 0) return;
-    if (tokens.cols > 0 && tokens(0, t) == W(0)) return clear_gates(t, p, weights, ids);
-    index_t filled = 0;
-    for (index_t e = 0; e < rows; ++e)
-      if (taken(e, t) != 0) ids(filled++, t) = static_cast<int>(e);
-    order_list(order, p.column(t), t, filled, ids);
-    score_values(gates.score, p.column(t), rows, room);
-    write_gates(gates, t, filled, room, room + rows, p, weights, ids);
+    if (tokens.cols > 0 && tokens(0, t) == W(0)) return clear_gates(team, t, p, weights, ids);
+    index_t const filled = write_list(
+        team, order, p.column(t), t, rows, [&](index_t e) { return taken(e, t) != 0; }, ids);
+    score_values(team, gates.score, p.column(t), rows, room);
+    write_gates(team, gates, t, filled, room, room + rows, p, weights, ids);
   }
 };
 

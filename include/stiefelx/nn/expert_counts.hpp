@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <type_traits>
+
 #include <stiefelx/core/context.hpp>
 #include <stiefelx/nn/score_gradient.hpp>
 #include <stiefelx/nn/token_sums.hpp>
@@ -19,7 +21,7 @@ struct expert_counts_body {
   /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
-  /// \param[in]  team     lanes; one works
+  /// \param[in]  team     lanes share the tokens; one goes through them once, several once a row
   /// \param[in]  item     block or group
   /// \param[in]  p        N x T, N of at least the true experts
   /// \param[in]  ids      k x T, -1 in an empty slot
@@ -30,31 +32,62 @@ struct expert_counts_body {
   STIEFELX_HD void operator()(Lanes const& team, index_t item, double*, matrix_ref<S const> p,
                               matrix_ref<int const> ids, matrix_ref<W const> w,
                               matrix_ref<int const> offsets, matrix_ref<double> counts) const {
-    if (team.rank() != 0) return;
     double* const count = counts.column(item);
-    for (index_t e = 0; e < experts + 2; ++e) count[e] = 0;
+    index_t const first = range.first(offsets, item, p.cols);
     index_t const end = range.end(offsets, item, p.cols);
-    for (index_t t = range.first(offsets, item, p.cols); t < end; ++t) {
-      double const weight = detail::weight_of(w, t);
-      if (weight == 0) continue;
-      count[experts + 1] += weight;
-      if (first_only) {
-        index_t const e = most_probable(p, ids, t);
-        if (e >= 0) count[e] += weight;
-        continue;
+    if constexpr (std::is_same_v<Lanes, serial_team>) {
+      for (index_t e = 0; e < experts + 2; ++e) count[e] = 0;
+      for (index_t t = first; t < end; ++t) count_token(p, ids, detail::weight_of(w, t), t, count);
+    } else {
+      for (index_t row = 0; row < experts + 2; ++row) {
+        double own = 0;
+        for (index_t t = first + team.rank(); t < end; t += team.size()) {
+          double const weight = detail::weight_of(w, t);
+          // What a padded token lists is nothing to count.
+          if (weight != 0) own += weight * choices_in(p, ids, t, row);
+        }
+        own = team.sum(own);
+        if (team.rank() == 0) count[row] = own;
       }
-      index_t filled = 0;
-      for (index_t i = 0; i < ids.rows; ++i) {
-        int const e = ids(i, t);
-        if (e < 0) continue;
-        count[e] += weight;
-        ++filled;
-      }
-      if (p.rows > experts) count[experts] += weight * static_cast<double>(choices - filled);
     }
   }
 
  private:
+  template <class S>
+  STIEFELX_HD void count_token(matrix_ref<S const> p, matrix_ref<int const> ids, double weight,
+                               index_t t, double* count) const {
+    if (weight == 0) return;
+    count[experts + 1] += weight;
+    if (first_only) {
+      index_t const e = most_probable(p, ids, t);
+      if (e >= 0) count[e] += weight;
+      return;
+    }
+    index_t filled = 0;
+    for (index_t i = 0; i < ids.rows; ++i) {
+      int const e = ids(i, t);
+      if (e < 0) continue;
+      count[e] += weight;
+      ++filled;
+    }
+    if (p.rows > experts) count[experts] += weight * static_cast<double>(choices - filled);
+  }
+
+  // What a token of weight 1 adds to a row of the counts.
+  template <class S>
+  STIEFELX_HD double choices_in(matrix_ref<S const> p, matrix_ref<int const> ids, index_t t,
+                                index_t row) const {
+    if (row > experts) return 1;
+    if (first_only) return most_probable(p, ids, t) == row ? 1 : 0;
+    if (row == experts && p.rows <= experts) return 0;
+    index_t found = 0, filled = 0;
+    for (index_t i = 0; i < ids.rows; ++i) {
+      found += ids(i, t) == row ? 1 : 0;
+      filled += ids(i, t) >= 0 ? 1 : 0;
+    }
+    return static_cast<double>(row < experts ? found : choices - filled);
+  }
+
   // The listed expert of largest probability, the first of equal ones; the null experts' row where
   // one of them has more and was taken; -1 where nothing was.
   template <class S>

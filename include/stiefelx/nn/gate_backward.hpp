@@ -16,7 +16,7 @@ struct gate_backward_body {
   /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
-  /// \param[in]  team      lanes; one works
+  /// \param[in]  team      lanes share the experts and the slots
   /// \param[in]  t         the token
   /// \param[in]  p         E x T, probabilities
   /// \param[in]  weights   k x T
@@ -27,16 +27,16 @@ struct gate_backward_body {
   STIEFELX_HD void operator()(Lanes const& team, index_t t, double*, matrix_ref<S const> p,
                               matrix_ref<S const> weights, matrix_ref<int const> ids,
                               matrix_ref<S const> dweights, matrix_ref<S> dscores) const {
-    if (team.rank() != 0) return;
     bool const apart = gates.score == score_kind::sigmoid;
     double sum = 0;
     for (index_t i = 0; i < ids.rows; ++i)
       if (ids(i, t) >= 0)
         sum += static_cast<double>(weights(i, t)) * static_cast<double>(dweights(i, t));
     bool const spread = !gates.renormalize && !apart;
-    for (index_t e = 0; e < p.rows; ++e)
+    for (index_t e = team.rank(); e < p.rows; e += team.size())
       dscores(e, t) = spread ? static_cast<S>(-static_cast<double>(p(e, t)) * sum) : S(0);
-    for (index_t i = 0; i < ids.rows; ++i) {
+    team.barrier();
+    for (index_t i = team.rank(); i < ids.rows; i += team.size()) {
       int const e = ids(i, t);
       if (e < 0) continue;
       double const g = static_cast<double>(weights(i, t)), dg = static_cast<double>(dweights(i, t));

@@ -6,6 +6,14 @@
 #include <stiefelx/core/host_device.hpp>
 #include <stiefelx/core/matrix.hpp>
 #include <stiefelx/core/matrix_ref.hpp>
+#include <stiefelx/team/team.hpp>
+
+/// \file
+/// \brief Values and gate weights of a token's experts, as team text.
+/// \ingroup nn
+///
+/// Experts are shared by the lanes. What is a sum or a largest one of them every lane finds by
+/// itself and in the same order: experts are few, and all teams have the same bits.
 
 namespace stiefelx {
 
@@ -28,25 +36,30 @@ struct gate_rule {
 
 /// \brief Values of one token's experts, in double.
 /// \ingroup nn
+/// \param[in]  team    lanes share the experts
 /// \param[in]  kind    softmax or sigmoid
 /// \param[in]  score   scores of the token, one after the other
 /// \param[in]  count   number of experts
 /// \param[out] values  count values; softmax subtracts the largest score first
-template <class S>
-STIEFELX_HD void score_values(score_kind kind, S const* score, index_t count, double* values) {
+template <Team Lanes, class S>
+STIEFELX_HD void score_values(Lanes const& team, score_kind kind, S const* score, index_t count,
+                              double* values) {
   if (kind == score_kind::sigmoid) {
-    for (index_t e = 0; e < count; ++e)
+    for (index_t e = team.rank(); e < count; e += team.size())
       values[e] = 1 / (1 + std::exp(-static_cast<double>(score[e])));
+    team.barrier();
     return;
   }
   double largest = static_cast<double>(score[0]), sum = 0;
   for (index_t e = 1; e < count; ++e)
     if (static_cast<double>(score[e]) > largest) largest = static_cast<double>(score[e]);
-  for (index_t e = 0; e < count; ++e) {
+  for (index_t e = team.rank(); e < count; e += team.size())
     values[e] = std::exp(static_cast<double>(score[e]) - largest);
-    sum += values[e];
-  }
-  for (index_t e = 0; e < count; ++e) values[e] /= sum;
+  team.barrier();
+  for (index_t e = 0; e < count; ++e) sum += values[e];
+  team.barrier();
+  for (index_t e = team.rank(); e < count; e += team.size()) values[e] /= sum;
+  team.barrier();
 }
 
 /// \brief Gate weights of a token whose experts are listed, and its probabilities.
@@ -55,6 +68,7 @@ STIEFELX_HD void score_values(score_kind kind, S const* score, index_t count, do
 /// Renormalized weights come from the scores of the list: of \f$ \log v \f$, up to a constant that
 /// cancels. They are exact where every value of the list has become zero in rounding.
 ///
+/// \param[in]     team     lanes share the experts and the slots
 /// \param[in]     rule     from values to weights
 /// \param[in]     t        the token
 /// \param[in]     filled   number of listed experts
@@ -63,48 +77,54 @@ STIEFELX_HD void score_values(score_kind kind, S const* score, index_t count, do
 /// \param[in,out] p        E x T, scores; column t becomes the values
 /// \param[out]    weights  k x T, zero in empty slots
 /// \param[in,out] ids      k x T, the first `filled` ones are listed; the others become -1
-template <class S>
-STIEFELX_HD void write_gates(gate_rule rule, index_t t, index_t filled, double const* values,
-                             double* room, matrix_ref<S> p, matrix_ref<S> weights,
-                             matrix_ref<int> ids) {
+template <Team Lanes, class S>
+STIEFELX_HD void write_gates(Lanes const& team, gate_rule rule, index_t t, index_t filled,
+                             double const* values, double* room, matrix_ref<S> p,
+                             matrix_ref<S> weights, matrix_ref<int> ids) {
   S* const score = p.column(t);
+  index_t const rank = team.rank(), lanes = team.size();
   if (rule.renormalize) {
     double largest = 0, sum = 0;
-    for (index_t i = 0; i < filled; ++i) {
+    for (index_t i = rank; i < filled; i += lanes) {
       auto const l = static_cast<double>(score[ids(i, t)]);
       room[i] = l;
       if (rule.score == score_kind::sigmoid)
         room[i] = l < 0 ? l - std::log1p(std::exp(l)) : -std::log1p(std::exp(-l));
-      if (i == 0 || room[i] > largest) largest = room[i];
     }
-    for (index_t i = 0; i < filled; ++i) {
-      room[i] = std::exp(room[i] - largest);
-      sum += room[i];
-    }
+    team.barrier();
     for (index_t i = 0; i < filled; ++i)
+      if (i == 0 || room[i] > largest) largest = room[i];
+    team.barrier();
+    for (index_t i = rank; i < filled; i += lanes) room[i] = std::exp(room[i] - largest);
+    team.barrier();
+    for (index_t i = 0; i < filled; ++i) sum += room[i];
+    for (index_t i = rank; i < filled; i += lanes)
       weights(i, t) = static_cast<S>(rule.scaling * room[i] / sum);
   } else {
-    for (index_t i = 0; i < filled; ++i)
+    for (index_t i = rank; i < filled; i += lanes)
       weights(i, t) = static_cast<S>(rule.scaling * values[ids(i, t)]);
   }
-  for (index_t i = filled; i < ids.rows; ++i) {
+  for (index_t i = filled + rank; i < ids.rows; i += lanes) {
     ids(i, t) = -1;
     weights(i, t) = S(0);
   }
-  for (index_t e = 0; e < p.rows; ++e) score[e] = static_cast<S>(values[e]);
+  // The scores have been read by all lanes that need them only here.
+  team.barrier();
+  for (index_t e = rank; e < p.rows; e += lanes) score[e] = static_cast<S>(values[e]);
 }
 
 /// \brief A token of padding: no expert, no weight, no probability.
 /// \ingroup nn
+/// \param[in]  team     lanes share the experts and the slots
 /// \param[in]  t        the token
 /// \param[out] p        E x T, column t becomes zero
 /// \param[out] weights  k x T, column t becomes zero
 /// \param[out] ids      k x T, column t becomes -1
-template <class S>
-STIEFELX_HD void clear_gates(index_t t, matrix_ref<S> p, matrix_ref<S> weights,
+template <Team Lanes, class S>
+STIEFELX_HD void clear_gates(Lanes const& team, index_t t, matrix_ref<S> p, matrix_ref<S> weights,
                              matrix_ref<int> ids) {
-  for (index_t e = 0; e < p.rows; ++e) p(e, t) = S(0);
-  for (index_t i = 0; i < ids.rows; ++i) {
+  for (index_t e = team.rank(); e < p.rows; e += team.size()) p(e, t) = S(0);
+  for (index_t i = team.rank(); i < ids.rows; i += team.size()) {
     ids(i, t) = -1;
     weights(i, t) = S(0);
   }

@@ -30,7 +30,7 @@ struct slot_grams_body {
   /// \returns doubles of scratch a team
   index_t scratch_size() const { return (chosen + 1) * rank; }
 
-  /// \param[in]  team     lanes; one works
+  /// \param[in]  team     lanes share the rows of a block
   /// \param[in]  t        the token
   /// \param[in]  scratch  scratch_size() doubles
   /// \param[in]  h        (k r) x T
@@ -41,12 +41,10 @@ struct slot_grams_body {
   STIEFELX_HD void operator()(Lanes const& team, index_t t, double* scratch, matrix_ref<S const> h,
                               matrix_ref<int const> ids, matrix_ref<double const> moments,
                               matrix_ref<double> grams) const {
-    if (team.rank() != 0) return;
-    detail::widen_column(h.column(t), chosen * rank, scratch);
-    detail::with_rank(rank, [&]<unsigned Fixed>() {
-      detail::token_gram<Fixed>(moments, ids.column(t), chosen, rank, scratch, grams.column(t),
-                                scratch + chosen * rank);
-    });
+    detail::widen_column(team, h.column(t), chosen * rank, scratch);
+    team.barrier();
+    detail::token_gram(team, moments, ids.column(t), chosen, rank, scratch, grams.column(t),
+                       scratch + chosen * rank);
   }
 };
 
@@ -59,7 +57,7 @@ struct gram_gradient_body {
   /// \returns doubles of scratch a team
   index_t scratch_size() const { return 2 * chosen * rank; }
 
-  /// \param[in]     team     lanes; one works
+  /// \param[in]     team     lanes share the rows of a block
   /// \param[in]     t        the token
   /// \param[in]     scratch  scratch_size() doubles
   /// \param[in]     h        (k r) x T
@@ -71,20 +69,14 @@ struct gram_gradient_body {
   STIEFELX_HD void operator()(Lanes const& team, index_t t, double* scratch, matrix_ref<S const> h,
                               matrix_ref<int const> ids, matrix_ref<double const> moments,
                               matrix_ref<double const> w, matrix_ref<S> dh) const {
-    if (team.rank() != 0) return;
     index_t const k = chosen;
-    int const* const id = ids.column(t);
     double* const sum = scratch + k * rank;
-    detail::widen_column(h.column(t), k * rank, scratch);
-    detail::widen_column(static_cast<S const*>(dh.column(t)), k * rank, sum);
-    detail::with_rank(rank, [&]<unsigned Fixed>() {
-      for (index_t j = 0; j < k; ++j)
-        for (index_t i = 0; i < k; ++i)
-          if (id[i] >= 0 && id[j] >= 0 && w(i + j * k, t) != 0)
-            detail::add_block<Fixed>(moments, id[i], id[j], rank, w(i + j * k, t),
-                                     scratch + j * rank, sum + i * rank);
-    });
-    for (index_t a = 0; a < k * rank; ++a) dh(a, t) = static_cast<S>(sum[a]);
+    detail::widen_column(team, h.column(t), k * rank, scratch);
+    detail::widen_column(team, static_cast<S const*>(dh.column(t)), k * rank, sum);
+    team.barrier();
+    detail::add_gram_rows(team, moments, ids.column(t), k, rank, w.column(t), scratch, sum);
+    team.barrier();
+    for (index_t a = team.rank(); a < k * rank; a += team.size()) dh(a, t) = static_cast<S>(sum[a]);
   }
 };
 

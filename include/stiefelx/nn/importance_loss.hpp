@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <type_traits>
 #include <utility>
 
 #include <stiefelx/core/context.hpp>
@@ -20,29 +21,31 @@ struct variation_body {
   /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
-  /// \param[in]  team   lanes; one works, the numbers are few
+  /// \param[in]  team   lanes share the rows of the numbers
   /// \param[in]  a      the numbers, any shape
   /// \param[out] loss   1 x 1
   /// \param[out] da     of a's shape
   template <Team Lanes>
   STIEFELX_HD void operator()(Lanes const& team, index_t, double*, matrix_ref<double const> a,
                               matrix_ref<double> loss, matrix_ref<double> da) const {
-    if (team.rank() != 0) return;
     auto const n = static_cast<double>(a.rows * a.cols);
+    index_t const rank = team.rank(), lanes = team.size();
     double mean = 0, square = 0;
     for (index_t j = 0; j < a.cols; ++j)
-      for (index_t i = 0; i < a.rows; ++i) mean += a(i, j) / n;
+      for (index_t i = rank; i < a.rows; i += lanes) mean += a(i, j) / n;
+    mean = team.sum(mean);
     for (index_t j = 0; j < a.cols; ++j)
-      for (index_t i = 0; i < a.rows; ++i) square += (a(i, j) - mean) * (a(i, j) - mean);
+      for (index_t i = rank; i < a.rows; i += lanes) square += (a(i, j) - mean) * (a(i, j) - mean);
+    square = team.sum(square);
     double const divisor = mean * mean + epsilon;
     // One number does not vary, and nothing at all has no scale.
     bool const defined = n > 1 && divisor > 0;
     double const variance = defined ? square / (n - 1) : 0;
     double const along = defined ? 2 * coefficient / ((n - 1) * divisor) : 0;
     double const shift = defined ? 2 * coefficient * variance * mean / (n * divisor * divisor) : 0;
-    loss(0, 0) = defined ? coefficient * variance / divisor : 0;
+    if (rank == 0) loss(0, 0) = defined ? coefficient * variance / divisor : 0;
     for (index_t j = 0; j < a.cols; ++j)
-      for (index_t i = 0; i < a.rows; ++i) da(i, j) = along * (a(i, j) - mean) - shift;
+      for (index_t i = rank; i < a.rows; i += lanes) da(i, j) = along * (a(i, j) - mean) - shift;
   }
 };
 
@@ -122,7 +125,7 @@ struct gate_sums_body {
   /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
-  /// \param[in]  team   lanes; one works
+  /// \param[in]  team   lanes share the tokens; one goes through them once, several once an expert
   /// \param[in]  item   the block
   /// \param[in]  gates  k x T
   /// \param[in]  ids    k x T, -1 in an empty slot
@@ -132,19 +135,32 @@ struct gate_sums_body {
   STIEFELX_HD void operator()(Lanes const& team, index_t item, double*, matrix_ref<S const> gates,
                               matrix_ref<int const> ids, matrix_ref<W const> w,
                               matrix_ref<double> sums) const {
-    if (team.rank() != 0) return;
     double* const sum = sums.column(item);
-    for (index_t e = 0; e < experts; ++e) sum[e] = 0;
-    index_t const end = range.end({}, item, ids.cols);
-    for (index_t t = range.first({}, item, ids.cols); t < end; ++t) {
-      double const weight = detail::weight_of(w, t);
-      if (weight == 0) continue;
-      for (index_t i = 0; i < ids.rows; ++i)
-        if (ids(i, t) >= 0) sum[ids(i, t)] += weight * static_cast<double>(gates(i, t));
+    index_t const first = range.first({}, item, ids.cols), end = range.end({}, item, ids.cols);
+    if constexpr (std::is_same_v<Lanes, serial_team>) {
+      for (index_t e = 0; e < experts; ++e) sum[e] = 0;
+      for (index_t t = first; t < end; ++t) {
+        double const weight = detail::weight_of(w, t);
+        if (weight == 0) continue;
+        for (index_t i = 0; i < ids.rows; ++i)
+          if (ids(i, t) >= 0) sum[ids(i, t)] += weight * static_cast<double>(gates(i, t));
+      }
+    } else {
+      for (index_t e = 0; e < experts; ++e) {
+        double own = 0;
+        for (index_t t = first + team.rank(); t < end; t += team.size()) {
+          double const weight = detail::weight_of(w, t);
+          if (weight == 0) continue;
+          for (index_t i = 0; i < ids.rows; ++i)
+            if (ids(i, t) == e) own += weight * static_cast<double>(gates(i, t));
+        }
+        own = team.sum(own);
+        if (team.rank() == 0) sum[e] = own;
+      }
     }
   }
 
-  /// \param[in]     team   lanes; one works
+  /// \param[in]     team   lanes share the tokens
   /// \param[in]     item   the block
   /// \param[in]     ids    k x T, -1 in an empty slot
   /// \param[in]     w      1 x T or 1 x 1, token weights
@@ -154,9 +170,8 @@ struct gate_sums_body {
   STIEFELX_HD void operator()(Lanes const& team, index_t item, double*, matrix_ref<int const> ids,
                               matrix_ref<W const> w, matrix_ref<double const> dsums,
                               matrix_ref<S> dgates) const {
-    if (team.rank() != 0) return;
     index_t const end = range.end({}, item, ids.cols);
-    for (index_t t = range.first({}, item, ids.cols); t < end; ++t) {
+    for (index_t t = range.first({}, item, ids.cols) + team.rank(); t < end; t += team.size()) {
       double const weight = detail::weight_of(w, t);
       if (weight == 0) continue;
       for (index_t i = 0; i < ids.rows; ++i)

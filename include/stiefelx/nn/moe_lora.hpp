@@ -9,8 +9,7 @@
 #include <stiefelx/nn/expert_scaling.hpp>
 #include <stiefelx/nn/gram_losses.hpp>
 #include <stiefelx/nn/mixing_options.hpp>
-#include <stiefelx/nn/moe_lora_body.hpp>
-#include <stiefelx/nn/moe_lora_cross.hpp>
+#include <stiefelx/nn/moe_lora_passes.hpp>
 #include <stiefelx/nn/moe_lora_saved.hpp>
 #include <stiefelx/nn/router.hpp>
 #include <stiefelx/nn/stored_weights.hpp>
@@ -72,15 +71,6 @@ void expect_experts(char const* function, lora_experts<Down, Up, Scaling> const&
   expect_shape(function, "routes.weights", routes.weights, routes.ids.rows(), tokens);
 }
 
-// up up^T in double: every product of two experts' factors, once a call. Of a tall matrix half the
-// products suffice.
-template <class Ctx, class Up>
-auto expert_moments(Ctx& ctx, Up const& up) {
-  auto tall = scratch<wide_t<scalar_t<Up>>>(ctx, up.cols(), up.rows());
-  copy(ctx, up.adjoint(), tall);
-  return gram(ctx, tall);
-}
-
 template <class T>
 inline constexpr bool is_moe_lora_saved = false;
 template <class... M>
@@ -99,88 +89,6 @@ auto saved_in_scratch(Ctx& ctx, index_t k, index_t rank, index_t all, index_t to
                         decltype(moments)>{std::move(h), std::move(coefficients),
                                            std::move(token_grams), std::move(moments),
                                            settled<S>(options)};
-}
-
-// From h in saved to y: Gram matrices, coefficients, and the product with the experts' up.
-template <class Ctx, class Up, class Scaling, class Routing, class Saved, class Y, class Status>
-void add_mixture(Ctx& ctx, Up const& up, Scaling const& scaling, index_t rank,
-                 Routing const& routes, Saved& saved, Y&& y, Status&& status) {
-  using S = scalar_t<Y>;
-  index_t const k = routes.ids.rows(), tokens = routes.ids.cols();
-  auto const algebra = algebra_of<S>(saved.options);
-  scale_slots(ctx, scaling, routes.ids, rank, saved.h);
-  if (!algebra.is_plain(k)) copy(ctx, expert_moments(ctx, up), saved.moments);
-  auto mixed = scratch<S>(ctx, k * rank, tokens);
-  auto bits = scratch<int>(ctx, 1, tokens);
-  run_batch(ctx, tokens, mix_forward_body{algebra, k, rank}, std::as_const(saved.h),
-            std::as_const(routes.ids), std::as_const(routes.weights), std::as_const(saved.moments),
-            saved.token_grams, saved.coefficients, mixed, bits);
-  raise(ctx, status, bits);
-  routed_multiply_add(ctx, common_scaling(scaling), routes.ids, up.adjoint(), mixed, y);
-}
-
-// The part of mixture_backward() between z, in dh, and the gradients of h and up.
-template <class Ctx, class Up, class Scaling, class Routing, class Saved, class DH, class DY,
-          class DUp, class DW>
-void rank_space_backward(Ctx& ctx, Up const& up, index_t count, Scaling const& scaling,
-                         Routing const& routes, Saved& saved, DH& dh, DY const& dy, DUp&& dup,
-                         DW&& dweights) {
-  index_t const k = routes.ids.rows(), tokens = routes.ids.cols(), rank = up.rows() / count;
-  auto mixed = scratch<scalar_t<DH>>(ctx, k * rank, tokens);
-  run_batch(
-      ctx, tokens,
-      mix_backward_body{algebra_of<scalar_t<DH>>(saved.options), k, rank, common_scaling(scaling)},
-      std::as_const(saved.h), std::as_const(routes.ids), std::as_const(routes.weights),
-      std::as_const(saved.moments), saved.token_grams, dh, mixed, dweights);
-  routed_adjoint_outer_add(ctx, common_scaling(scaling), routes.ids, mixed, dy, dup);
-}
-
-// Adds what w, the gradient of losses on the Gram matrices, is for h.
-template <class Ctx, class Routing, class H, class Moments, class W, class DH>
-void add_gram_gradient(Ctx& ctx, Routing const& routes, index_t rank, H const& h,
-                       Moments const& moments, W const& w, DH& dh) {
-  run_batch(ctx, routes.ids.cols(), gram_gradient_body{routes.ids.rows(), rank}, h,
-            std::as_const(routes.ids), moments, w, dh);
-}
-
-// The way back, from dy to the gradient of A x, which is returned.
-template <class Ctx, class Up, class Scaling, class Routing, class Saved, class DY, class DUp,
-          class DW, class GramLosses>
-auto mixture_backward(Ctx& ctx, Up const& up, index_t count, Scaling const& scaling,
-                      Routing const& routes, Saved& saved, DY const& dy, DUp&& dup, DW&& dweights,
-                      GramLosses const& gram_losses) {
-  using S = scalar_t<DY>;
-  index_t const k = routes.ids.rows(), tokens = routes.ids.cols(), rank = up.rows() / count;
-  bool const plain = algebra_of<S>(saved.options).is_plain(k);
-  auto const& h = std::as_const(saved.h);
-  auto const& ids = std::as_const(routes.ids);
-  auto dh = scratch<S>(ctx, k * rank, tokens);
-  routed_multiply(ctx, ids, up.adjoint(), dy, dh);
-  if constexpr (has_gram_losses<GramLosses>) {
-    auto change = scratch<double>(ctx, k * k, tokens);
-    fill(ctx, 0, change);
-    if (plain) {
-      auto moments = expert_moments(ctx, up);
-      auto grams = scratch<double>(ctx, k * k, tokens);
-      run_batch(ctx, tokens, slot_grams_body{k, rank}, h, ids, std::as_const(moments), grams);
-      gram_losses(routes, std::as_const(grams), change);
-      rank_space_backward(ctx, up, count, scaling, routes, saved, dh, dy, dup, dweights);
-      add_gram_gradient(ctx, routes, rank, h, std::as_const(moments), std::as_const(change), dh);
-      add_cross_moments(ctx, count, h, ids, std::as_const(change), moments, up, dup);
-    } else {
-      gram_losses(routes, std::as_const(saved.token_grams), change);
-      rank_space_backward(ctx, up, count, scaling, routes, saved, dh, dy, dup, dweights);
-      add_gram_gradient(ctx, routes, rank, h, std::as_const(saved.moments), std::as_const(change),
-                        dh);
-      axpy(ctx, 1, change, saved.token_grams);
-    }
-  } else {
-    rank_space_backward(ctx, up, count, scaling, routes, saved, dh, dy, dup, dweights);
-  }
-  if (!plain)
-    add_cross_moments(ctx, count, h, ids, std::as_const(saved.token_grams), saved.moments, up, dup);
-  scale_slots(ctx, scaling, ids, rank, dh);
-  return dh;
 }
 
 }  // namespace detail
@@ -202,6 +110,10 @@ auto mixture_backward(Ctx& ctx, Up const& up, index_t count, Scaling const& scal
 /// by a thousandth. Zero and dependent experts are defined (\ref dependent_experts): with B = 0 every
 /// form is the plain mixture, forward and backward, to the bit, unless guarded experts are dropped.
 ///
+/// Tokens are multiplied with the experts that they chose, or, where E r is at most
+/// dense_expert_columns() and all experts have one scaling, with every expert (\ref
+/// decision_dense_rank_space). Results differ by rounding.
+///
 /// \param[in]     ctx      where to run; nothing waits
 /// \param[in]     experts  E experts of rank r
 /// \param[in]     routes   of route() on the same x; weights of empty slots are not read
@@ -217,8 +129,9 @@ auto mixture_backward(Ctx& ctx, Up const& up, index_t count, Scaling const& scal
 /// \throws option_error  if there is no expert, routes has another number of them, or an option is
 ///                        outside its range
 /// \par Cost
-/// 2 k r (d_in + d_out) T flops for the products; orthogonalization adds 2 (E r)^2 d_out once and
-/// about k^2 r^2 T, in double. Scratch: workspace_bytes().
+/// 2 k r (d_in + d_out) T flops for the products, E in place of k where every expert is multiplied;
+/// orthogonalization adds 2 (E r)^2 d_out once and about k^2 r^2 T, in double. Scratch:
+/// workspace_bytes().
 template <class Ctx, class Down, class Up, class Scaling, class Routing, RealMatrix X, class Y,
           class Saved, class Status = no_status>
   requires OutputMatrix<Y> && SameScalar<X, Y> && StoredAs<scalar_t<X>, Down, Up> &&
@@ -246,9 +159,15 @@ void moe_lora_forward(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
   expect_distinct(ctx, name, "saved.h", saved.h, "y", y);
   saved.options = detail::settled<S>(options);
 
-  routed_multiply(ctx, routes.ids, widened_weight(ctx, experts.down), x, saved.h);
-  detail::add_mixture(ctx, widened_weight(ctx, experts.up), experts.scaling, rank, routes, saved, y,
-                      status);
+  auto const& down = widened_weight(ctx, experts.down);
+  auto const& up = widened_weight(ctx, experts.up);
+  if (detail::takes_every_expert<Scaling>(ctx, all)) {
+    detail::add_dense_mixture(ctx, down, up, detail::common_scaling(experts.scaling), rank, routes,
+                              x, saved, y, status);
+    return;
+  }
+  routed_multiply(ctx, routes.ids, down, x, saved.h);
+  detail::add_mixture(ctx, up, experts.scaling, rank, routes, saved, y, status);
 }
 
 /// \brief The same, with what is saved in scratch.
@@ -294,7 +213,7 @@ auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
 /// \param[in]     ctx       where to run; nothing waits
 /// \param[in]     experts   as in the forward call
 /// \param[in]     routes    as in the forward call
-/// \param[in,out] saved     of moe_lora_forward(); its Gram matrices and moments are overwritten
+/// \param[in,out] saved     of moe_lora_forward(); its Gram matrices are overwritten
 /// \param[in]     x         d_in x T
 /// \param[in]     dy        d_out x T
 /// \param[in,out] ddown     d_in x (E r), accumulates
@@ -306,9 +225,10 @@ auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
 /// \throws shape_error  if a shape does not fit
 /// \throws alias_error  if dx overlaps dy
 /// \par Cost
-/// 4 k r (d_in + d_out) T flops for the products; orthogonalization adds 2 (E r)^2 d_out once and
-/// about 2 k^2 r^2 T. Losses add k^2 r^2 T, and k^2 T doubles of scratch; for a plain mixture also
-/// what orthogonalization adds. Scratch: workspace_bytes().
+/// 4 k r (d_in + d_out) T flops for the products, E in place of k where every expert is multiplied,
+/// which losses exclude; orthogonalization adds 2 (E r)^2 d_out once and about 2 k^2 r^2 T. Losses add
+/// k^2 r^2 T, and k^2 T doubles of scratch; for a plain mixture also what orthogonalization adds.
+/// Scratch: workspace_bytes().
 template <class Ctx, class Down, class Up, class Scaling, class Routing, class Saved, RealMatrix X,
           RealMatrix DY, class DDown, class DUp, class DW, class DX,
           class GramLosses = no_gram_loss>
@@ -329,12 +249,23 @@ void moe_lora_backward(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
   expect_shape(name, "dweights", dweights, k, tokens);
   expect_shape(name, "dx", dx, x.rows(), tokens);
   expect_distinct(ctx, name, "dx", dx, "dy", dy);
-  auto const dh =
-      detail::mixture_backward(ctx, widened_weight(ctx, experts.up), experts.count, experts.scaling,
-                               routes, saved, dy, dup, dweights, gram_losses);
+  auto const& down = widened_weight(ctx, experts.down);
+  auto const& up = widened_weight(ctx, experts.up);
+  if constexpr (!detail::has_gram_losses<GramLosses>) {
+    if (detail::takes_every_expert<Scaling>(ctx, all)) {
+      auto const dh = detail::dense_mixture_backward(ctx, up, experts.count,
+                                                     detail::common_scaling(experts.scaling),
+                                                     routes, saved, dy, dup, dweights);
+      multiply_add(ctx, 1, x, dh.adjoint(), ddown);
+      multiply_with_beta(ctx, down, dh, beta, dx);
+      return;
+    }
+  }
+  auto const dh = detail::mixture_backward(ctx, up, experts.count, experts.scaling, routes, saved,
+                                           dy, dup, dweights, gram_losses);
   routed_outer_add(ctx, 1, routes.ids, x, dh, ddown);
   apply_beta(ctx, beta, dx);
-  routed_multiply_add(ctx, 1, routes.ids, widened_weight(ctx, experts.down), dh, dx);
+  routed_multiply_add(ctx, 1, routes.ids, down, dh, dx);
 }
 
 }  // namespace stiefelx

@@ -5,6 +5,7 @@
 
 #include <stiefelx/core/matrix.hpp>
 #include <stiefelx/nn/mixing_options.hpp>
+#include <stiefelx/nn/moe_lora_cross.hpp>
 #include <stiefelx/nn/stored_weights.hpp>
 
 namespace stiefelx {
@@ -42,6 +43,8 @@ struct moe_lora_sizes {
   index_t rank;     ///< r
   index_t d_out;    ///< rows of y
   index_t tokens;   ///< T
+  /// dense_expert_columns() of the context: up to this E r a call takes scratch for every expert.
+  index_t dense_columns = 0;
 };
 
 /// \brief Bytes of a moe_lora_saved.
@@ -69,13 +72,13 @@ index_t saved_bytes(moe_lora_sizes n, mixing_options const& options = {}) {
 template <class S>
 index_t workspace_bytes(moe_lora_sizes n, mixing_options const& options = {}) {
   constexpr index_t number = sizeof(S), integer = sizeof(int), wide = sizeof(double);
-  index_t const vectors = number * n.chosen * n.rank * n.tokens;
+  index_t const all = n.experts * n.rank;
+  index_t const rows = all <= n.dense_columns ? all : n.chosen * n.rank;
+  index_t const vectors = number * rows * n.tokens;
   index_t const status = integer * n.tokens;
   if (detail::algebra_of<S>(options).is_plain(n.chosen)) return 2 * vectors + status;
-  index_t const all = n.experts * n.rank;
   index_t const forward = vectors + status + wide * all * (n.d_out + all);
-  index_t const sorted = integer * (n.experts + 1 + 2 * n.chosen * n.tokens);
-  index_t const cross = sorted + number * all * all;
+  index_t const cross = all * (number * all + wide * detail::cross_columns(n.tokens, all));
   index_t const backward = vectors + (cross > vectors ? cross : vectors);
   return forward > backward ? forward : backward;
 }

@@ -45,7 +45,7 @@ struct router_orthogonality_body {
   /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
-  /// \param[in]  team     lanes; one works, experts are few
+  /// \param[in]  team     lanes share the rows
   /// \param[in]  j        the column
   /// \param[in]  g        E x E, \f$ R^T R \f$
   /// \param[out] losses   1 x E
@@ -53,20 +53,21 @@ struct router_orthogonality_body {
   template <Team Lanes, class S>
   STIEFELX_HD void operator()(Lanes const& team, index_t j, double*, matrix_ref<double const> g,
                               matrix_ref<double> losses, matrix_ref<S> factors) const {
-    if (team.rank() != 0) return;
     double sum = 0, along = 0;
     double const own = inverse_length(g, j);
-    for (index_t i = 0; i < g.rows; ++i) {
+    for (index_t i = team.rank(); i < g.rows; i += team.size()) {
       double const other = inverse_length(g, i), d = defect(g, i, j, other * own);
       sum += detail::entry_value(options.form, d);
       double const slope = 2 * coefficient * detail::entry_slope(options.form, d);
       along += slope * g(i, j) * other * own;
       factors(i, j) = static_cast<S>(slope * other * own);
     }
+    sum = team.sum(sum);
+    along = team.sum(along);
     // Moving along a column does not change its direction.
-    if (options.normalize)
+    if (options.normalize && j % team.size() == team.rank())
       factors(j, j) = static_cast<S>(static_cast<double>(factors(j, j)) - along * own * own);
-    losses(0, j) = coefficient * sum;
+    if (team.rank() == 0) losses(0, j) = coefficient * sum;
   }
 
  private:

@@ -121,17 +121,17 @@ struct inverse_sum_body {
   /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
-  /// \param[in]  team     lanes; one works
+  /// \param[in]  team     lanes share the experts
   /// \param[in]  t        the token
   /// \param[in]  p        E x T
   /// \param[out] inverse  1 x T; 0 where the sum is 0
   template <Team Lanes, class S>
   STIEFELX_HD void operator()(Lanes const& team, index_t t, double*, matrix_ref<S const> p,
                               matrix_ref<double> inverse) const {
-    if (team.rank() != 0) return;
     double sum = 0;
-    for (index_t e = 0; e < p.rows; ++e) sum += static_cast<double>(p(e, t));
-    inverse(0, t) = sum > 0 ? 1 / sum : 0;
+    for (index_t e = team.rank(); e < p.rows; e += team.size()) sum += static_cast<double>(p(e, t));
+    sum = team.sum(sum);
+    if (team.rank() == 0) inverse(0, t) = sum > 0 ? 1 / sum : 0;
   }
 };
 

@@ -16,23 +16,24 @@ struct selection_bias_body {
   /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
-  /// \param[in]     team    lanes; one works, so that the sums have one order
+  /// \param[in]     team    lanes share the experts
   /// \param[in]     counts  E x 1
   /// \param[in,out] bias    E x 1
   template <Team Lanes>
   STIEFELX_HD void operator()(Lanes const& team, index_t, double*, matrix_ref<double const> counts,
                               matrix_ref<double> bias) const {
-    if (team.rank() != 0) return;
     auto const experts = static_cast<double>(bias.rows);
+    index_t const rank = team.rank(), lanes = team.size();
     double mean = 0, drift = 0;
-    for (index_t e = 0; e < bias.rows; ++e) mean += counts(e, 0);
-    mean /= experts;
-    for (index_t e = 0; e < bias.rows; ++e) {
+    for (index_t e = rank; e < bias.rows; e += lanes) mean += counts(e, 0);
+    mean = team.sum(mean) / experts;
+    for (index_t e = rank; e < bias.rows; e += lanes) {
       double const n = counts(e, 0);
       bias(e, 0) += n < mean ? rate : n > mean ? -rate : 0.0;
       drift += bias(e, 0);
     }
-    for (index_t e = 0; e < bias.rows; ++e) bias(e, 0) -= drift / experts;
+    drift = team.sum(drift);
+    for (index_t e = rank; e < bias.rows; e += lanes) bias(e, 0) -= drift / experts;
   }
 };
 

@@ -7,13 +7,6 @@
 
 namespace stiefelx {
 
-/// \brief Where a token's rank-space vectors \f$ h_e = A_e x \f$ are.
-/// \ingroup nn
-enum class rank_layout {
-  by_expert,  ///< (E r) x T: expert e in rows e r .. e r + r - 1
-  by_slot,    ///< (k r) x T: the expert of slot i in rows i r .. i r + r - 1
-};
-
 /// \brief Team text: Gram matrix of one token's outputs, from rank space.
 /// \ingroup nn
 struct token_gram_body {
@@ -23,7 +16,7 @@ struct token_gram_body {
   /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
-  /// \param[in]  team     lanes; one works
+  /// \param[in]  team     lanes share the columns of a block
   /// \param[in]  t        the token
   /// \param[in]  h        (E r) x T or (k r) x T
   /// \param[in]  ids      k x T, -1 in an empty slot
@@ -33,23 +26,24 @@ struct token_gram_body {
   STIEFELX_HD void operator()(Lanes const& team, index_t t, double*, matrix_ref<S const> h,
                               matrix_ref<int const> ids, matrix_ref<double const> moments,
                               matrix_ref<double> grams) const {
-    if (team.rank() != 0) return;
-    index_t const k = ids.rows;
+    index_t const k = ids.rows, experts = rank > 0 ? moments.cols / rank : 0;
     int const* const id = ids.column(t);
     double* const g = grams.column(t);
     for (index_t j = 0; j < k; ++j)
       for (index_t i = j; i < k; ++i) {
         double sum = 0;
-        if (id[i] >= 0 && id[j] >= 0) {
+        if (detail::is_filled(id[i], experts) && detail::is_filled(id[j], experts)) {
           S const* const left = vector_of(h, t, id, i);
           S const* const right = vector_of(h, t, id, j);
-          for (index_t b = 0; b < rank; ++b) {
+          for (index_t b = team.rank(); b < rank; b += team.size()) {
             double const* const block = moments.column(id[j] * rank + b) + id[i] * rank;
             double along = 0;
             for (index_t a = 0; a < rank; ++a) along += block[a] * static_cast<double>(left[a]);
             sum += along * static_cast<double>(right[b]);
           }
         }
+        sum = team.sum(sum);
+        if (team.rank() != 0) continue;
         g[i + j * k] = sum;
         g[j + i * k] = sum;
       }

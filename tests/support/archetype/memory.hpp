@@ -181,6 +181,11 @@ class context {
     }
   }
 
+  /// What a test may choose.
+  struct choices {
+    std::ptrdiff_t dense_expert_columns = 0;  ///< of the verb of that name
+  } options;
+
   /// How many matrices exist, and how many were ever made.
   [[nodiscard]] statistics const& counts() const { return book_->counts; }
 
@@ -193,5 +198,10 @@ class context {
   friend struct access;
   std::shared_ptr<ledger> book_;
 };
+
+/// Columns of a bank of experts up to which tokens are multiplied with every expert.
+[[nodiscard]] inline std::ptrdiff_t dense_expert_columns(context const& ctx) {
+  return ctx.options.dense_expert_columns;
+}
 
 }  // namespace archetype
