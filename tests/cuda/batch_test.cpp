@@ -46,6 +46,24 @@ struct count_lanes_body {
   }
 };
 
+struct busy_body : count_lanes_body {
+  stiefelx::index_t item_entries() const { return 10000; }
+};
+
+// b = a, by way of the last places of its scratch.
+struct copy_item {
+  stiefelx::index_t entries;
+  stiefelx::index_t scratch_entries() const { return entries; }
+  template <Team Lanes, class S>
+  STIEFELX_HD void operator()(Lanes const& team, S* scratch, matrix_ref<S const> a,
+                              matrix_ref<S> b) const {
+    S* const room = scratch + entries - a.rows;
+    for (stiefelx::index_t i = team.rank(); i < a.rows; i += team.size()) room[i] = a(i, 0);
+    team.barrier();
+    for (stiefelx::index_t i = team.rank(); i < a.rows; i += team.size()) b(i, 0) = room[i];
+  }
+};
+
 struct touch_nothing_body {
   stiefelx::index_t scratch_size() const { return 3; }
   template <Team Lanes>
@@ -103,6 +121,40 @@ BOOST_AUTO_TEST_CASE(the_entries_of_an_item_decide_the_lanes) {
   BOOST_TEST(lanes_for(513, 7, 7) == 64);
   BOOST_TEST(lanes_for(2049, 3, 3) == 128);
   BOOST_TEST(lanes_for(4096, 6, 2) == 256);
+}
+
+BOOST_AUTO_TEST_CASE(what_all_items_read_decides_no_lanes) {
+  device::context ctx;
+  auto lanes = zeros<int>(ctx, 1, 3);
+  // 8000 entries in two columns, which three items can only share.
+  auto const shared = zeros<float>(ctx, 4000, 2), own = zeros<float>(ctx, 600, 3);
+  run_batch(ctx, 3, count_lanes_body{}, shared, lanes);
+  BOOST_TEST(on_host(ctx, lanes)(0, 0) == 32);
+  run_batch(ctx, 3, count_lanes_body{}, own, lanes);
+  BOOST_TEST(on_host(ctx, lanes)(0, 0) == 32 + 64);
+  // A body that knows its items better.
+  run_batch(ctx, 3, busy_body{}, own, lanes);
+  BOOST_TEST(on_host(ctx, lanes)(0, 0) == 32 + 64 + 256);
+}
+
+BOOST_AUTO_TEST_CASE(more_items_than_an_int_counts_run_in_few_blocks) {
+  device::context ctx;
+  unsigned const blocks = device::detail::resident_blocks(ctx, index_t{1} << 40, 32, 0);
+  BOOST_TEST(blocks >= 1u);
+  BOOST_TEST(blocks <= static_cast<unsigned>(ctx.multiprocessors) * 32);
+}
+
+BOOST_AUTO_TEST_CASE(work_memory_is_measured_in_the_scalar_of_the_matrices) {
+  // Of complex scalars there would be 46 KB, which a block does not have: so pool memory would show.
+  device::context ctx;
+  auto const a = zeros<float>(ctx, 900, 4);
+  auto b = zeros<float>(ctx, 900, 4);
+  stiefelx::each_item<copy_item> const body{{2900}, 4};
+  std::size_t const before = ctx.memory.capacity();
+  run_batch(ctx, 4, body, a, b);
+  BOOST_TEST(ctx.memory.capacity() == before);
+  BOOST_TEST(body.template scratch_size_of<float>() == 1450);
+  BOOST_TEST(body.scratch_size() == 5800);
 }
 
 BOOST_AUTO_TEST_CASE(views_keep_their_stride) {

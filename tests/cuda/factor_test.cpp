@@ -59,11 +59,11 @@ std::string text_of(F const& f) {
 
 using scalars = std::tuple<double, float>;
 
-// One block, both sides of its end, and three blocks.
+// A warp and a block, both sides of their ends, and blocks more.
 template <class S>
 std::vector<index_t> orders() {
-  if constexpr (std::is_same_v<S, float>) return {33};
-  return {1, 17, 64, 65, 130};
+  if constexpr (std::is_same_v<S, float>) return {33, 64};
+  return {1, 2, 31, 32, 33, 63, 64, 65, 100, 130};
 }
 
 }  // namespace

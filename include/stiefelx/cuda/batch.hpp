@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <type_traits>
 
 #include <stiefelx/core/host_device.hpp>
 #include <stiefelx/core/matrix.hpp>
@@ -11,10 +12,20 @@
 #include <stiefelx/cuda/context.hpp>
 #include <stiefelx/cuda/lane.hpp>
 #include <stiefelx/cuda/matrix.hpp>
+#include <stiefelx/team/each_item.hpp>
 
 /// \file
 /// \brief Team text on the device: one block a team.
 /// \ingroup cuda
+
+namespace stiefelx {
+
+/// A block is a team.
+/// \ingroup cuda
+template <>
+inline constexpr bool has_team_an_item<cuda::context> = true;
+
+}  // namespace stiefelx
 
 namespace stiefelx::cuda {
 
@@ -100,6 +111,41 @@ constexpr unsigned team_lanes(index_t entries) {
   return entries <= 8192 ? 128 : 256;
 }
 
+// Entries that an item has of a matrix, or 0 where there are fewer columns than items.
+constexpr index_t entries_of_item(index_t rows, index_t cols, index_t count) {
+  return cols >= count ? rows * cols / count : 0;
+}
+
+// Entries of an item in the largest matrix that items have columns of. One with fewer columns is read
+// by all, whatever its size; where there are no others, items share it.
+template <class Body, class... M>
+index_t item_entries(Body const& body, index_t count, M const&... matrices) {
+  if constexpr (requires { body.item_entries(); }) {
+    return static_cast<index_t>(body.item_entries());
+  } else {
+    index_t own = 0, whole = 0;
+    ((own = std::max(own, entries_of_item(matrices.rows(), matrices.cols(), count)),
+      whole = std::max(whole, matrices.rows() * matrices.cols())),
+     ...);
+    return own > 0 ? own : whole / count;
+  }
+}
+
+// Doubles of work memory a team; less where a body says what it needs for one scalar.
+template <class Body>
+index_t work_of(Body const& body) {
+  return static_cast<index_t>(body.scratch_size());
+}
+
+template <class Body, class First, class... Rest>
+index_t work_of(Body const& body, First const&, Rest const&...) {
+  using S = std::remove_const_t<std::remove_pointer_t<decltype(First::data)>>;
+  if constexpr (requires { body.template scratch_size_of<S>(); })
+    return static_cast<index_t>(body.template scratch_size_of<S>());
+  else
+    return static_cast<index_t>(body.scratch_size());
+}
+
 // Blocks that are in flight together; each takes every so-many-th item.
 inline unsigned resident_blocks(context const& ctx, index_t count, unsigned lanes,
                                 std::size_t pool_bytes_a_block) {
@@ -115,7 +161,7 @@ inline unsigned resident_blocks(context const& ctx, index_t count, unsigned lane
 template <class Body, class... Ref>
 void run_teams(context& ctx, index_t count, unsigned lanes, Body const& body, Ref const&... refs) {
   if (count <= 0) return;
-  auto const work_size = static_cast<index_t>(body.scratch_size());
+  index_t const work_size = work_of(body, refs...);
   std::size_t const work_bytes = static_cast<std::size_t>(work_size) * sizeof(double);
   std::size_t const exchange = block_team::shared_bytes(lanes);
   using Kernel = batch_kernel<Body, Ref...>;
@@ -139,8 +185,10 @@ void run_teams(context& ctx, index_t count, unsigned lanes, Body const& body, Re
 ///
 /// `body(team, item, work, a, b, ...)` gets a `matrix_ref` of each matrix and `body.scratch_size()`
 /// doubles of its own, which hold nothing of another item. Items run in any order and at once, so
-/// each writes only what belongs to it. The number of lanes follows from the entries an item has in
-/// the largest matrix, so the same shapes give the same bits.
+/// each writes only what belongs to it. The number of lanes follows from the entries that an item
+/// has: `body.item_entries()` where the body says so, else those of the largest matrix that has a
+/// column for each item. So the same shapes give the same bits. A body that has
+/// `scratch_size_of<S>()` gets so many doubles for matrices of S.
 /// \param[in]     ctx       where to run; work is queued, nothing waits
 /// \param[in]     count     number of items
 /// \param[in]     body      team text, trivially copyable
@@ -150,9 +198,8 @@ void run_teams(context& ctx, index_t count, unsigned lanes, Body const& body, Re
 template <class Body, DevicePlain... M>
 void run_batch(context& ctx, index_t count, Body const& body, M&&... matrices) {
   if (count <= 0) return;
-  index_t entries = 0;
-  ((entries = std::max(entries, matrices.rows() * matrices.cols())), ...);
-  detail::run_teams(ctx, count, detail::team_lanes(entries / count), body, ref(matrices)...);
+  detail::run_teams(ctx, count, detail::team_lanes(detail::item_entries(body, count, matrices...)),
+                    body, ref(matrices)...);
 }
 
 }  // namespace stiefelx::cuda

@@ -8,6 +8,7 @@
 
 #include <stiefelx/core/host_device.hpp>
 #include <stiefelx/core/matrix.hpp>
+#include <stiefelx/core/unroll.hpp>
 #include <stiefelx/cuda/lane.hpp>
 
 namespace stiefelx::cuda {
@@ -19,14 +20,20 @@ namespace stiefelx::cuda {
 /// turns, so one barrier a sum is enough. The order of its additions is fixed: a result depends on
 /// the number of lanes and on nothing else. A sum also is a barrier.
 ///
+/// Several sums at once share the exchange and its barrier, and their shuffles wait for each other
+/// only within a sum.
+///
 /// Lanes agree on which set of places comes next by counting, so a block has one team, and no
 /// copies of it.
 class block_team {
  public:
+  /// Sums that one exchange carries at most.
+  static constexpr unsigned most_sums = 16;
+
   /// \param[in] lanes  lanes of the block
   /// \returns bytes of shared memory that the exchange takes, a multiple of 16
   STIEFELX_HD static constexpr std::size_t shared_bytes(unsigned lanes) {
-    return 2 * sizeof(std::uint64_t) * (lanes / warp_lanes);
+    return 2 * sizeof(std::uint64_t) * most_sums * (lanes / warp_lanes);
   }
 
   /// \param[in] places  shared_bytes(block_threads()) bytes of shared memory, aligned to 8 bytes
@@ -58,8 +65,7 @@ class block_team {
       return v;
     }
     unsigned const warps = size_ / warp_lanes;
-    std::uint64_t* const now = places_ + turn_ * warps;
-    turn_ ^= 1u;
+    std::uint64_t* const now = next_places(warps);
     if (rank_ % warp_lanes == 0) now[rank_ / warp_lanes] = std::bit_cast<Bits>(v);
     block_barrier();
     T total = std::bit_cast<T>(static_cast<Bits>(now[0]));
@@ -67,7 +73,38 @@ class block_team {
     return total;
   }
 
+  /// \brief Several sums over the lanes, for the first lane alone.
+  /// \param[in,out] v  this lane's summands, numbers of 4 or 8 bytes; the first lane's become the
+  ///                   sums, with the bits of sum(), the others' are of no use
+  template <std::size_t N, class T>
+  STIEFELX_HD void sum_to_first(T (&v)[N]) const {
+    static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8));
+    static_assert(N <= most_sums);
+    using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+    for (unsigned mask = warp_lanes / 2; mask > 0; mask /= 2)
+      unroll<N>([&](auto k) __attribute__((always_inline)) { v[k] += shuffle_xor(v[k], mask); });
+    unsigned const warps = size_ / warp_lanes;
+    std::uint64_t* const now = warps > 1 ? next_places(warps) : nullptr;
+    if (warps > 1 && rank_ % warp_lanes == 0)
+      unroll<N>([&](auto k) __attribute__((always_inline)) {
+        now[rank_ / warp_lanes * N + k] = std::bit_cast<Bits>(v[k]);
+      });
+    block_barrier();
+    if (rank_ != 0) return;
+    for (unsigned w = 1; w < warps; ++w)
+      unroll<N>([&](auto k) __attribute__((always_inline)) {
+        v[k] += std::bit_cast<T>(static_cast<Bits>(now[w * N + k]));
+      });
+  }
+
  private:
+  // The set of places whose turn it is.
+  STIEFELX_HD std::uint64_t* next_places(unsigned warps) const {
+    std::uint64_t* const now = places_ + turn_ * warps * most_sums;
+    turn_ ^= 1u;
+    return now;
+  }
+
   std::uint64_t* places_;
   unsigned rank_;
   unsigned size_;

@@ -114,13 +114,13 @@ void solve(context& ctx, A&& a, B&& b, Status&& status) {
   auto const bits = detail::status_ref("solve", status);
   if (n == 0) return;
   auto pivots = scratch<int>(ctx, std::min(n, detail::factor_block), 1);
-  lu_substitute_body const lower{detail::solve_columns, true, n <= detail::factor_block};
   for (index_t k = 0; k < n; k += detail::factor_block) {
     index_t const width = std::min(detail::factor_block, n - k), below = n - k - width;
     auto part = a.middleRows(k, n - k);
     auto panel = part.middleCols(k, width);
-    detail::run_teams(ctx, 1, n - k <= 128 ? 64 : 256, lu_panel_body{}, ref(panel), ref(pivots),
-                      bits);
+    detail::run_teams(ctx, 1, n - k <= 32 ? 64 : 256, lu_panel_body{n - k, width}, ref(panel),
+                      ref(pivots), bits);
+    lu_substitute_body const lower{detail::solve_columns, width, true, n <= detail::factor_block};
     auto whole_b = b.middleRows(k, n - k);
     detail::substitute(ctx, lower, ref(panel), ref(pivots), whole_b);
     if (below == 0) break;
@@ -137,8 +137,8 @@ void solve(context& ctx, A&& a, B&& b, Status&& status) {
     index_t const width = std::min(detail::factor_block, n - k);
     auto diagonal = a.middleRows(k, width).middleCols(k, width);
     auto rows_b = b.middleRows(k, width);
-    detail::substitute(ctx, lu_substitute_body{detail::solve_columns, false, true}, ref(diagonal),
-                       ref(pivots), rows_b);
+    detail::substitute(ctx, lu_substitute_body{detail::solve_columns, width, false, true},
+                       ref(diagonal), ref(pivots), rows_b);
     if (k == 0) break;
     multiply_add(ctx, -1, a.middleRows(0, k).middleCols(k, width), rows_b, b.middleRows(0, k));
   }

@@ -26,7 +26,17 @@ namespace detail {
 
 // Up to here W points in lanes are faster than one after the other: they still fit a second-level
 // cache of 1 MiB, and a single point has too few entries to fill the registers.
-constexpr bool is_for_lanes(stiefel m) { return m.p <= 64 && m.n * m.p <= 4096; }
+//
+// A team of many lanes takes larger ones: as long as all points of the stack together take a team less
+// time than the launches that one large point after the other would need, and within memory.
+template <class Ctx>
+constexpr bool is_for_lanes(stiefel m, index_t count) {
+  if constexpr (has_team_an_item<Ctx>)
+    return m.p <= 64 && m.n * m.p <= (index_t{1} << 17) &&
+           m.n * m.p * m.p <= (index_t{1} << 20) * count;
+  else
+    return m.p <= 64 && m.n * m.p <= 4096;
+}
 
 // n and p as a body takes them: constants of the type where they are known.
 constexpr index_t item_rows(stiefel m) { return m.n; }
@@ -83,7 +93,7 @@ template <class Ctx, class M, class X, class Z, class V>
 void project_stack(Ctx& ctx, power<M> const& m, X const& x, Z const& z, V&& v) {
   expect_stack_gradient(ctx, "project", "z", m, x, z, v);
   stiefel const one = m.manifold;
-  if (is_for_lanes(one))
+  if (is_for_lanes<Ctx>(one, m.count))
     run_in_lanes(
         ctx, item_of<stiefel_gradient_item, M>{item_rows(m.manifold), item_cols(m.manifold), 0.5},
         m, x, z, v);
@@ -97,7 +107,7 @@ template <class Ctx, class M, class X, class G, class V>
 void gradient_stack(Ctx& ctx, power<M> const& m, X const& x, G const& g, V&& v) {
   expect_stack_gradient(ctx, "riemannian_gradient", "g", m, x, g, v);
   stiefel const one = m.manifold;
-  if (is_for_lanes(one))
+  if (is_for_lanes<Ctx>(one, m.count))
     run_in_lanes(ctx,
                  item_of<stiefel_gradient_item, M>{item_rows(m.manifold), item_cols(m.manifold),
                                                    one.alpha + 1},

@@ -39,7 +39,7 @@ void retract_stack(Ctx& ctx, power<M> const& m, X const& x, V const& v, Y&& y, H
   expect_same_or_distinct(ctx, "retract", "y", y, "x", x);
   expect_distinct(ctx, "retract", "y", y, "v", v);
   stiefel const one = m.manifold;
-  if (is_for_lanes(one))
+  if (is_for_lanes<Ctx>(one, m.count))
     run_in_lanes(ctx, retraction_item(m, how), m, x, v, y);
   else
     run_one_by_one(m, x, v, y, [&](auto const& xk, auto const& vk, auto&& yk) {

@@ -119,7 +119,7 @@ class riemannian_adam {
     expect_shape("riemannian_adam::step", "g", g, first_.rows(), first_.cols());
     expect_distinct(ctx, "riemannian_adam::step", "x", x, "g", g);
     if constexpr (detail::is_stiefel_stack<Manifold>) {
-      if (detail::steps_adam_in_lanes(manifold_.manifold, options_))
+      if (detail::steps_adam_in_lanes<Ctx>(manifold_.manifold, manifold_.count, options_))
         return detail::step_adam_in_lanes(ctx, manifold_, options_, x, g, first_, second_, largest_,
                                           power1_, power2_, status);
     }

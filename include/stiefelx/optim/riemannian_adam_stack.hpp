@@ -80,6 +80,69 @@ struct keep_largest_element {
   }
 };
 
+/// \brief Team text: a whole step of one point, with the numbers of its state.
+/// \ingroup optim
+///
+/// The same arithmetic as the two elements above before and after Item.
+template <class Item>
+struct stack_adam_step_body {
+  Item item_body;                      ///< the step of the point itself
+  index_t count;                       ///< points
+  stack_adam_factors_element factors;  ///< what it needs
+  stack_adam_moments_element moments;  ///< what it changes
+  bool amsgrad;                        ///< whether the largest second moment counts
+
+  /// \returns doubles of scratch a team, enough for complex scalars
+  index_t scratch_size() const { return numbers + 2 * item_body.scratch_entries(); }
+
+  /// \tparam S  scalar of the points
+  /// \returns doubles of scratch a team that are enough for it
+  template <class S>
+  index_t scratch_size_of() const {
+    return numbers + each_item<Item>{item_body, count}.template scratch_size_of<S>();
+  }
+
+  /// \param[in]     team     lanes
+  /// \param[in]     k        the point
+  /// \param[in]     scratch  scratch_size() doubles
+  /// \param[in]     g        n x (p count), gradients
+  /// \param[in,out] x        n x (p count), points
+  /// \param[in,out] first    n x (p count), first moments
+  /// \param[in,out] second   1 x count, second moments
+  /// \param[in,out] largest  1 x count with amsgrad, largest second moments
+  /// \param[in,out] power1   1 x count, beta1^t
+  /// \param[in,out] power2   1 x count, beta2^t
+  /// \param[out]    bits     1 x count, status
+  template <Team T, class S>
+  STIEFELX_HD void operator()(T const& team, index_t k, double* scratch, matrix_ref<S const> g,
+                              matrix_ref<S> x, matrix_ref<S> first, matrix_ref<double> second,
+                              matrix_ref<double> largest, matrix_ref<double> power1,
+                              matrix_ref<double> power2, matrix_ref<int> bits) const {
+    using Real = real_of_t<S>;
+    auto const own = [&](auto a) {
+      index_t const cols = a.cols / count;
+      return a.middle_columns(k * cols, cols);
+    };
+    auto* const number = reinterpret_cast<Real*>(scratch);
+    auto const one = [number](index_t i) { return matrix_ref<Real>{number + i, 1, 1, 1}; };
+    if (team.rank() == 0)
+      factors(number[0], number[1], number[2], number[3], second(0, k),
+              amsgrad ? largest(0, k) : 0.0, power1(0, k), power2(0, k));
+    team.barrier();
+    matrix_ref<S const> const point = own(x), moment = own(first);
+    item_body(team, reinterpret_cast<S*>(scratch + numbers), point, own(g), moment, one(0), one(1),
+              one(2), one(3), own(x), own(first), one(4));
+    team.barrier();
+    if (team.rank() != 0) return;
+    moments(second(0, k), power1(0, k), power2(0, k), bits(0, k), number[4]);
+    if (amsgrad) keep_largest_element{}(largest(0, k), second(0, k));
+  }
+
+ private:
+  // Doubles that hold the numbers for the item.
+  static constexpr index_t numbers = 6;
+};
+
 namespace detail {
 
 template <class M>
@@ -90,20 +153,18 @@ template <index_t N, index_t P>
 inline constexpr bool is_stiefel_stack<power<fixed_stiefel<N, P>>> = true;
 
 // Whether the step below is the one that the options ask for.
-inline bool steps_adam_in_lanes(stiefel one, riemannian_adam_options const& o) {
+template <class Ctx>
+bool steps_adam_in_lanes(stiefel one, index_t count, riemannian_adam_options const& o) {
   return o.second_moment == adam_moment::matrix && one.alpha == euclidean_metric &&
-         is_for_lanes(one);
+         is_for_lanes<Ctx>(one, count);
 }
 
-// second, power1 and power2 are 1 x count, and so is largest where AMSGrad uses it. Points are normal
-// to their tangent spaces, so there is nothing of weight decay to add.
-template <class Ctx, class M, class X, class G, class First, class Number, class Status>
-void step_adam_in_lanes(Ctx& ctx, power<M> const& m, riemannian_adam_options const& o, X&& x,
-                        G const& g, First& first, Number& second, Number& largest, Number& power1,
-                        Number& power2, Status&& status) {
+// What the step needs in numbers, for all points by transform().
+template <class Ctx, class Item, class M, class X, class G, class First, class Number, class Bits>
+void step_adam_by_packs(Ctx& ctx, power<M> const& m, riemannian_adam_options const& o,
+                        Item const& item, X&& x, G const& g, First& first, Number& second,
+                        Number& largest, Number& power1, Number& power2, Bits& bits) {
   using Real = real_t<X>;
-  using Item = item_of<stiefel_adam_item, M>;
-  expect_power("riemannian_adam::step", "x", m, x);
   auto kept = scratch<Real>(ctx, 1, m.count), fresh = scratch<Real>(ctx, 1, m.count);
   auto rate = scratch<Real>(ctx, 1, m.count), floor = scratch<Real>(ctx, 1, m.count);
   auto const prepare = [&](auto const& least) {
@@ -118,18 +179,35 @@ void step_adam_in_lanes(Ctx& ctx, power<M> const& m, riemannian_adam_options con
     prepare(zero);
   }
   auto squared = scratch<Real>(ctx, 1, m.count);
-  Item const item{item_rows(m.manifold), item_cols(m.manifold), o.beta1, o.epsilon,
-                  largest_squared_gradient<X>};
   auto const& point = dense(ctx, x);
-  auto const& gradient = dense(ctx, g);
   auto const& moment = dense(ctx, first);
-  run_batch(ctx, m.count, each_item<Item>{item, m.count}, point, gradient, moment,
-            std::as_const(kept), std::as_const(fresh), std::as_const(rate), std::as_const(floor), x,
-            first, squared);
-  auto bits = scratch<int>(ctx, 1, m.count);
+  run_batch(ctx, m.count, each_item<Item>{item, m.count}, point, g, moment, std::as_const(kept),
+            std::as_const(fresh), std::as_const(rate), std::as_const(floor), x, first, squared);
   transform(ctx, stack_adam_moments_element{o.beta1, o.beta2},
             outputs(second, power1, power2, bits), inputs(squared));
   if (o.amsgrad) transform(ctx, keep_largest_element{}, outputs(largest), inputs(second));
+}
+
+// second, power1 and power2 are 1 x count, and so is largest where AMSGrad uses it. Points are normal
+// to their tangent spaces, so there is nothing of weight decay to add.
+template <class Ctx, class M, class X, class G, class First, class Number, class Status>
+void step_adam_in_lanes(Ctx& ctx, power<M> const& m, riemannian_adam_options const& o, X&& x,
+                        G const& g, First& first, Number& second, Number& largest, Number& power1,
+                        Number& power2, Status&& status) {
+  using Item = item_of<stiefel_adam_item, M>;
+  expect_power("riemannian_adam::step", "x", m, x);
+  Item const item{item_rows(m.manifold), item_cols(m.manifold), o.beta1, o.epsilon,
+                  largest_squared_gradient<X>};
+  auto bits = scratch<int>(ctx, 1, m.count);
+  auto const& gradient = dense(ctx, g);
+  if constexpr (has_team_an_item<Ctx>)
+    run_batch(
+        ctx, m.count,
+        stack_adam_step_body<Item>{
+            item, m.count, {o.learning_rate, o.beta1, o.beta2}, {o.beta1, o.beta2}, o.amsgrad},
+        gradient, x, first, second, largest, power1, power2, bits);
+  else
+    step_adam_by_packs(ctx, m, o, item, x, gradient, first, second, largest, power1, power2, bits);
   raise(ctx, status, bits);
 }
 

@@ -164,16 +164,21 @@ void polar_iteration(Ctx& ctx, X& x, double largest, polar_schedule const& sched
   index_t const p = x.cols();
   auto t = scratch<scalar_t<X>>(ctx, p, p);
   auto next = clone(ctx, x);
-  for (int k = 0; k < schedule.count; ++k) {
-    odd_polynomial const& step = schedule[k];
-    auto const g = gram(ctx, x);
+  // Iterates take turns in two places, so none is copied.
+  auto const advance = [&](odd_polynomial const& step, auto const& from, auto& to) {
+    auto const g = gram(ctx, from);
     set_identity(ctx, t);
     scale(ctx, step.a, t);
     axpy(ctx, step.b, g, t);
     if (step.c != 0) multiply_add(ctx, step.c, g, g, t);
-    multiply(ctx, x, t, next);
-    copy(ctx, next, x);
-  }
+    multiply(ctx, from, t, to);
+  };
+  for (int k = 0; k < schedule.count; ++k)
+    if (k % 2 == 0)
+      advance(schedule[k], x, next);
+    else
+      advance(schedule[k], next, x);
+  if (schedule.count % 2 == 1) copy(ctx, next, x);
 }
 
 // What an orthonormal q may be off by.

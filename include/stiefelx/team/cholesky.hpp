@@ -21,9 +21,13 @@ namespace stiefelx {
 template <Team T, class S>
 STIEFELX_HD void small_gram(T const& team, matrix_ref<S> y, matrix_ref<S> g) {
   for (index_t j = 0; j < y.cols; ++j) {
-    for (index_t i = 0; i <= j; ++i) {
-      S const dot = column_dot(team, y.column(i), y.column(j), y.rows);
-      if (team.rank() == 0) g(i, j) = i == j ? S(real_part(dot)) : dot;
+    if constexpr (shares_columns<T, S>) {
+      column_dots(team, y.data, y.stride, j + 1, y.column(j), y.rows, g.column(j));
+    } else {
+      for (index_t i = 0; i <= j; ++i) {
+        S const dot = column_dot(team, y.column(i), y.column(j), y.rows);
+        if (team.rank() == 0) g(i, j) = i == j ? S(real_part(dot)) : dot;
+      }
     }
     for (index_t i = j + 1 + team.rank(); i < g.rows; i += team.size()) g(i, j) = S(0);
   }

@@ -151,6 +151,45 @@ STIEFELX_HD void column_axpy(T const& team, S c, S const* a, index_t rows, S* b)
   for (index_t i = team.rank(); i < rows; i += team.size()) b[i] += c * a[i];
 }
 
+/// Whether a team shares real columns among several lanes: then one walk over their rows should serve
+/// many columns, for every sum over lanes is an exchange.
+/// \ingroup orth
+template <class T, class S>
+inline constexpr bool shares_columns =
+    std::is_floating_point_v<S> && !std::is_same_v<T, serial_team>;
+
+/// Columns that column_dots() takes at once.
+/// \ingroup orth
+inline constexpr index_t dots_at_once = 8;
+
+/// \brief Inner products of columns with one column, in one walk over the rows.
+/// \ingroup orth
+/// \param[in]  team    its lanes share the rows
+/// \param[in]  a       the first of the columns
+/// \param[in]  stride  distance of the columns
+/// \param[in]  count   how many; dots_at_once of them share a walk
+/// \param[in]  b       another column
+/// \param[in]  rows    their length
+/// \param[out] out     `count` numbers, written by the first lane; not a or b
+template <Team T, class S>
+STIEFELX_HD void column_dots(T const& team, S const* a, index_t stride, index_t count, S const* b,
+                             index_t rows, S* out) {
+  constexpr index_t ways = dots_at_once;
+  for (index_t first = 0; first < count; first += ways) {
+    index_t const here = count - first < ways ? count - first : ways;
+    S part[ways] = {};
+    for (index_t i = team.rank(); i < rows; i += team.size()) {
+      S const factor = b[i];
+      // Places that are known when compiling keep the sums in registers.
+      for (index_t w = 0; w < ways; ++w)
+        if (w < here) part[w] += a[(first + w) * stride + i] * factor;
+    }
+    sum_to_first(team, part);
+    for (index_t w = 0; w < ways; ++w)
+      if (team.rank() == 0 && w < here) out[first + w] = part[w];
+  }
+}
+
 /// \brief Squared norm of a column, accumulated in double.
 /// \ingroup orth
 /// \param[in] team  its lanes share the column

@@ -9,6 +9,14 @@
 
 namespace stiefelx {
 
+/// \brief Whether a context's run_batch() gives every item a team of many lanes.
+/// \ingroup team
+///
+/// Then what comes before and after a body costs least as a part of it. Else it is best done for all
+/// items at once by transform(), as where the lanes of a SIMD register are items.
+template <class Ctx>
+inline constexpr bool has_team_an_item = false;
+
 /// \brief Team text for one matrix of each stack, made a body of run_batch().
 /// \ingroup team
 ///
@@ -24,6 +32,15 @@ struct each_item {
 
   /// \returns doubles of scratch a team, enough for complex scalars
   index_t scratch_size() const { return 2 * item_body.scratch_entries(); }
+
+  /// \tparam S  scalar of the matrices
+  /// \returns doubles of scratch a team that are enough for it
+  template <class S>
+  index_t scratch_size_of() const {
+    auto const bytes = static_cast<index_t>(sizeof(S)) * item_body.scratch_entries();
+    auto const unit = static_cast<index_t>(sizeof(double));
+    return (bytes + unit - 1) / unit;
+  }
 
   /// \param[in]     team      lanes
   /// \param[in]     item      which one

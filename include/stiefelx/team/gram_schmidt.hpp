@@ -67,12 +67,22 @@ struct gram_schmidt_body {
       if (modified && j > 0)
         after = static_cast<Real>(std::sqrt(column_squared_norm(team, q.column(j), n)));
       for (int pass = 0; pass < 4 && j > 0 && !modified; ++pass) {
-        for (index_t i = 0; i < j; ++i) {
-          S const c = column_dot(team, q.column(i), q.column(j), n);
-          if (team.rank() == 0) h[i] = c;
+        if constexpr (shares_columns<T, S>) {
+          column_dots(team, q.data, q.stride, j, q.column(j), n, h);
+          team.barrier();
+          for (index_t l = team.rank(); l < n; l += team.size()) {
+            S rest = q(l, j);
+            for (index_t i = 0; i < j; ++i) rest -= h[i] * q(l, i);
+            q(l, j) = rest;
+          }
+        } else {
+          for (index_t i = 0; i < j; ++i) {
+            S const c = column_dot(team, q.column(i), q.column(j), n);
+            if (team.rank() == 0) h[i] = c;
+          }
+          team.barrier();
+          for (index_t i = 0; i < j; ++i) column_axpy(team, -h[i], q.column(i), n, q.column(j));
         }
-        team.barrier();
-        for (index_t i = 0; i < j; ++i) column_axpy(team, -h[i], q.column(i), n, q.column(j));
         for (index_t i = team.rank(); i < j; i += team.size()) r(i, j) += h[i];
         team.barrier();
         before = after;

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstddef>
 #include <limits>
+#include <type_traits>
 
 #include <stiefelx/core/host_device.hpp>
 #include <stiefelx/core/unroll.hpp>
@@ -34,12 +35,39 @@ STIEFELX_HD void adjoint_tile(index_t rows, S const* a, index_t a_stride, S cons
       [&](auto i, auto j) __attribute__((always_inline)) { c[j * c_stride + i] = acc[j * I + i]; });
 }
 
+// adjoint_product() by teams whose lanes take rows.
+template <bool Upper, Team T, class S>
+STIEFELX_HD void adjoint_product_by_rows(T const& team, index_t n, index_t p, S const* a,
+                                         index_t a_stride, S const* b, index_t b_stride, S* c) {
+  constexpr index_t m = lane_tile;
+  for (index_t j = 0; j < p; j += m)
+    for (index_t i = 0; i < (Upper ? j + 1 : p); i += m)
+      with_tile_size(p - i, p - j, [&](auto tall, auto wide) {
+        S const* const left = a + i * a_stride;
+        S const* const right = b + j * b_stride;
+        auto const form = [&](auto part, auto height) __attribute__((always_inline)) {
+          sum_tile_by_rows<part, height, wide, S>(
+              team, n,
+              [&](index_t row, S* acc) __attribute__((always_inline)) {
+                add_adjoint_product<part, false, height, wide>(1, left + row, a_stride, right + row,
+                                                               b_stride, acc);
+              },
+              [&](index_t k, index_t l, S sum)
+                  __attribute__((always_inline)) { c[(j + l) * p + i + k] = sum; });
+        };
+        if (Upper && i == j)
+          form(std::integral_constant<tile_part, tile_part::upper>{}, wide);
+        else
+          form(std::integral_constant<tile_part, tile_part::whole>{}, tall);
+      });
+}
+
 }  // namespace detail
 
 /// \brief c = a^H b, or its upper triangle.
 /// \ingroup team
 /// \tparam Upper  whether entries below the diagonal are left out
-/// \param[in]  team      its lanes share the tiles
+/// \param[in]  team      its lanes share the tiles, or the rows where there are few tiles
 /// \param[in]  n, p      rows and columns of a and of b
 /// \param[in]  a         n x p
 /// \param[in]  a_stride  distance of its columns
@@ -52,6 +80,11 @@ template <bool Upper, Team T, class N, class P, class S>
 STIEFELX_HD void adjoint_product(T const& team, N n, P p, S const* a, index_t a_stride, S const* b,
                                  index_t b_stride, S* c) {
   constexpr index_t m = detail::lane_tile;
+  if constexpr (shares_columns<T, S>) {
+    index_t const across = (p + m - 1) / m;
+    if (detail::lanes_take_rows(team, n, Upper ? across * (across + 1) / 2 : across * across))
+      return detail::adjoint_product_by_rows<Upper>(team, n, p, a, a_stride, b, b_stride, c);
+  }
   index_t const block = detail::lane_block_rows(p);
   for (index_t row = 0; row < n; row += block) {
     index_t const rows = n - row < block ? n - row : block;

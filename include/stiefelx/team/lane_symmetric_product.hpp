@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <type_traits>
 
 #include <stiefelx/core/host_device.hpp>
 #include <stiefelx/core/unroll.hpp>
@@ -31,11 +32,43 @@ STIEFELX_HD void symmetric_tile(index_t rows, S const* left_a, S const* left_b, 
   });
 }
 
+// symmetric_product() by teams whose lanes take rows.
+template <Team T, class S>
+STIEFELX_HD void symmetric_product_by_rows(T const& team, index_t n, index_t p, S const* a,
+                                           index_t a_stride, S const* b, index_t b_stride, S* c) {
+  constexpr index_t m = lane_tile;
+  for (index_t j = 0; j < p; j += m)
+    for (index_t i = 0; i <= j; i += m)
+      with_tile_size<1>(1, p - j, [&](auto, auto wide) {
+        S const *const left = a + i * a_stride, *const right = a + j * a_stride;
+        S const *const left_b = b + i * b_stride, *const right_b = b + j * b_stride;
+        auto const form = [&](auto part, auto height) __attribute__((always_inline)) {
+          sum_tile_by_rows<part, height, wide, S>(
+              team, n,
+              [&](index_t row, S* acc) __attribute__((always_inline)) {
+                add_adjoint_product<part, false, height, wide>(1, left + row, a_stride,
+                                                               right_b + row, b_stride, acc);
+                add_adjoint_product<part, false, height, wide>(1, left_b + row, b_stride,
+                                                               right + row, a_stride, acc);
+              },
+              [&](index_t k, index_t l, S sum) __attribute__((always_inline)) {
+                S const mean = constant<S>(0.5) * sum;
+                c[(j + l) * p + i + k] = mean;
+                c[(i + k) * p + j + l] = mean;
+              });
+        };
+        if (i == j)
+          form(std::integral_constant<tile_part, tile_part::upper>{}, wide);
+        else
+          form(std::integral_constant<tile_part, tile_part::whole>{}, fixed_size<m>{});
+      });
+}
+
 }  // namespace detail
 
 /// \brief c = (a^H b + b^H a) / 2.
 /// \ingroup team
-/// \param[in]  team      its lanes share the tiles
+/// \param[in]  team      its lanes share the tiles, or the rows where there are few tiles
 /// \param[in]  n, p      rows and columns of a and of b
 /// \param[in]  a         n x p
 /// \param[in]  a_stride  distance of its columns
@@ -48,6 +81,11 @@ template <Team T, class N, class P, class S>
 STIEFELX_HD void symmetric_product(T const& team, N n, P p, S const* a, index_t a_stride,
                                    S const* b, index_t b_stride, S* c) {
   constexpr index_t m = detail::lane_tile;
+  if constexpr (shares_columns<T, S>) {
+    index_t const across = (p + m - 1) / m;
+    if (detail::lanes_take_rows(team, n, across * (across + 1) / 2))
+      return detail::symmetric_product_by_rows(team, n, p, a, a_stride, b, b_stride, c);
+  }
   index_t const block = detail::lane_block_rows(p);
   for (index_t row = 0; row < n; row += block) {
     index_t const rows = n - row < block ? n - row : block;

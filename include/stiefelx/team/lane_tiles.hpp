@@ -87,6 +87,25 @@ STIEFELX_HD void with_tile_size(index_t i, index_t j, F const& f) {
   f(fixed_size<I>{}, fixed_size<J>{});
 }
 
+// Whether all lanes take rows and add up what they have, tile by tile, where a lane a tile would leave
+// most without work. The sums of a tile over the lanes cost about as much as sixteen of its rows.
+template <Team T>
+STIEFELX_HD bool lanes_take_rows(T const& team, index_t rows, index_t tiles) {
+  return rows * (team.size() - tiles) > 16 * tiles * team.size();
+}
+
+// take(i, j, sum) for the sums that add(row, acc) forms of a tile of I x J, over rows shared by lanes.
+template <tile_part Part, index_t I, index_t J, class S, Team T, class Add, class Take>
+[[gnu::always_inline]] STIEFELX_HD inline void sum_tile_by_rows(T const& team, index_t rows,
+                                                                Add const& add, Take const& take) {
+  S acc[std::size_t{I * J}] = {};
+  for (index_t row = team.rank(); row < rows; row += team.size()) add(row, acc);
+  sum_to_first(team, acc);
+  if (team.rank() != 0) return;
+  for_each_in_tile<Part, I, J>([&](auto i, auto j)
+                                   __attribute__((always_inline)) { take(i, j, acc[j * I + i]); });
+}
+
 }  // namespace detail
 
 }  // namespace stiefelx

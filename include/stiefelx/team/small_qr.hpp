@@ -17,8 +17,8 @@ namespace stiefelx {
 struct small_householder_body {
   index_t columns;  ///< p, the columns of one matrix
 
-  /// \returns doubles of scratch a team: an exponent and a factor a column
-  index_t scratch_size() const { return 2 * columns; }
+  /// \returns doubles of scratch a team: an exponent, a factor and a product a column
+  index_t scratch_size() const { return 3 * columns; }
 
   /// \param[in]  team     lanes
   /// \param[in]  item     which matrix of the stack
@@ -56,6 +56,33 @@ struct small_householder_body {
   }
 
  private:
+  // Reflects the columns after j at the vector in column j.
+  template <Team T, class S>
+  STIEFELX_HD static void apply(T const& team, matrix_ref<S> q, real_of_t<S> tau, double* room,
+                                index_t j) {
+    index_t const m = q.rows - j;
+    S const* const v = q.column(j) + j;
+    if constexpr (shares_columns<T, S>) {
+      S* const products = reinterpret_cast<S*>(room);
+      index_t const after = q.cols - j - 1;
+      if (after == 0) return;
+      column_dots(team, q.column(j + 1) + j, q.stride, after, v, m, products);
+      team.barrier();
+      // Lanes of a warp take adjacent rows, warps take columns.
+      index_t const tall = team.size() < 32 ? team.size() : 32, wide = team.size() / tall;
+      index_t const first = team.rank() / tall;
+      for (index_t c = first; first < wide && c < after; c += wide) {
+        S const factor = tau * products[c];
+        for (index_t i = team.rank() % tall; i < m; i += tall) q(j + i, j + 1 + c) -= factor * v[i];
+      }
+    } else {
+      for (index_t c = j + 1; c < q.cols; ++c) {
+        S const w = column_dot(team, v, q.column(c) + j, m);
+        column_axpy(team, S(-tau * w), v, m, q.column(c) + j);
+      }
+    }
+  }
+
   // r's column j and the reflection that ends it, applied to the columns that follow.
   template <Team T, class S>
   STIEFELX_HD static void reflect(T const& team, matrix_ref<S> q, matrix_ref<S> r, double* factors,
@@ -78,22 +105,15 @@ struct small_householder_body {
       q(i, j) = i == j ? S(1) : q(i, j) * inverse;
     if (team.rank() == 0) factors[j] = static_cast<double>(tau);
     team.barrier();
-    for (index_t c = j + 1; c < q.cols; ++c) {
-      S const w = column_dot(team, q.column(j) + j, q.column(c) + j, m);
-      column_axpy(team, S(-tau * w), q.column(j) + j, m, q.column(c) + j);
-    }
+    apply(team, q, tau, factors + q.cols, j);
     team.barrier();
   }
 
   // Applies reflection j to the columns after it, and puts its own column in place of its vector.
   template <Team T, class S>
-  STIEFELX_HD static void unfold(T const& team, matrix_ref<S> q, double const* factors, index_t j) {
+  STIEFELX_HD static void unfold(T const& team, matrix_ref<S> q, double* factors, index_t j) {
     auto const tau = static_cast<real_of_t<S>>(factors[j]);
-    index_t const m = q.rows - j;
-    for (index_t c = j + 1; c < q.cols; ++c) {
-      S const w = column_dot(team, q.column(j) + j, q.column(c) + j, m);
-      column_axpy(team, S(-tau * w), q.column(j) + j, m, q.column(c) + j);
-    }
+    apply(team, q, tau, factors + q.cols, j);
     team.barrier();
     for (index_t i = team.rank(); i < q.rows; i += team.size())
       q(i, j) = i < j ? S(0) : i == j ? S(1 - tau) : S(-tau * q(i, j));

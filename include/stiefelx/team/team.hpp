@@ -2,6 +2,7 @@
 #pragma once
 
 #include <concepts>
+#include <cstddef>
 
 #include <stiefelx/core/host_device.hpp>
 #include <stiefelx/core/matrix.hpp>
@@ -38,5 +39,19 @@ struct serial_team {
   /// Waits for every lane.
   STIEFELX_HD void barrier() const {}
 };
+
+/// \brief Several sums over the lanes, for the first lane alone.
+/// \ingroup team
+///
+/// Teams whose sums cost an exchange between lanes have one for all of them.
+/// \param[in]     team  lanes
+/// \param[in,out] v     this lane's summands; the first lane's become the sums
+template <std::size_t N, Team T, class S>
+STIEFELX_HD void sum_to_first(T const& team, S (&v)[N]) {
+  if constexpr (requires { team.sum_to_first(v); })
+    team.sum_to_first(v);
+  else
+    for (std::size_t k = 0; k < N; ++k) v[k] = team.sum(v[k]);
+}
 
 }  // namespace stiefelx

@@ -14,9 +14,17 @@
 /// \brief Team text of the factors of one block: Cholesky, and LU with partial pivoting.
 /// \ingroup cuda
 ///
-/// A status without rows is not written.
+/// A status without rows is not written. Columns in work memory lie an odd number of entries apart,
+/// so that lanes with a column or a row each meet in no bank of shared memory.
 
 namespace stiefelx::cuda {
+
+namespace detail {
+
+// Distance of columns of so many rows in work memory.
+STIEFELX_HD constexpr index_t odd_stride(index_t rows) { return rows | 1; }
+
+}  // namespace detail
 
 /// \brief Team text: a diagonal block becomes its upper Cholesky factor, in work memory.
 /// \ingroup cuda
@@ -24,7 +32,7 @@ struct cholesky_block_body {
   index_t order;  ///< of the block
 
   /// \returns doubles of scratch a team: the block
-  index_t scratch_size() const { return order * order; }
+  index_t scratch_size() const { return detail::odd_stride(order) * order; }
 
   /// \param[in]     team    lanes
   /// \param[in]     work    scratch_size() doubles
@@ -33,7 +41,7 @@ struct cholesky_block_body {
   template <Team T, class S>
   STIEFELX_HD void operator()(T const& team, index_t, double* work, matrix_ref<S> g,
                               matrix_ref<int> status) const {
-    matrix_ref<S> const near{reinterpret_cast<S*>(work), order, order, order};
+    matrix_ref<S> const near{reinterpret_cast<S*>(work), order, order, detail::odd_stride(order)};
     for (index_t j = 0; j < order; ++j)
       for (index_t i = team.rank(); i <= j; i += team.size()) near(i, j) = g(i, j);
     team.barrier();
@@ -63,15 +71,21 @@ struct clear_below_body {
 /// \brief Team text: LU factors of a tall panel with partial pivoting.
 /// \ingroup cuda
 ///
-/// The first of the largest entries is the pivot, whatever the number of lanes.
+/// The first of the largest entries is the pivot, whatever the number of lanes. A panel of up to
+/// most_near entries is factored in work memory, a larger one where it lies.
 struct lu_panel_body {
-  /// Lanes that find a pivot together at most.
-  static constexpr index_t most_lanes = 256;
+  /// Lanes that look for a pivot at most.
+  static constexpr index_t most_lookers = 256;
+  /// Entries of a panel in work memory: 64 x 64, with the gaps between columns.
+  static constexpr index_t most_near = 65 * 64;
 
-  /// \returns doubles of scratch a team: what each lane finds in its rows
-  index_t scratch_size() const { return 2 * most_lanes; }
+  index_t rows;  ///< m of the panel
+  index_t cols;  ///< w of the panel
 
-  /// \param[in]     team    at most most_lanes lanes
+  /// \returns doubles of scratch a team: what each looker finds in its rows, and a small panel
+  index_t scratch_size() const { return 2 * lookers() + (is_near() ? stride() * cols : 0); }
+
+  /// \param[in]     team    lanes
   /// \param[in]     work    scratch_size() doubles
   /// \param[in,out] a       m x w, m >= w; becomes u above the diagonal and l below it
   /// \param[out]    pivots  w x 1: row j was exchanged with row pivots(j, 0) in step j
@@ -79,6 +93,38 @@ struct lu_panel_body {
   template <Team T, class S>
   STIEFELX_HD void operator()(T const& team, index_t, double* work, matrix_ref<S> a,
                               matrix_ref<int> pivots, matrix_ref<int> status) const {
+    matrix_ref<S> panel = a;
+    if (is_near()) {
+      panel = {reinterpret_cast<S*>(work + 2 * lookers()), rows, cols, stride()};
+      for (index_t j = 0; j < cols; ++j)
+        for (index_t i = team.rank(); i < rows; i += team.size()) panel(i, j) = a(i, j);
+      team.barrier();
+    }
+    bool const singular = eliminate(team, work, panel, pivots);
+    if (is_near())
+      for (index_t j = 0; j < cols; ++j)
+        for (index_t i = team.rank(); i < rows; i += team.size()) a(i, j) = panel(i, j);
+    if (team.rank() == 0 && singular && status.rows > 0) status(0, 0) |= rank_deficient;
+  }
+
+ private:
+  STIEFELX_HD index_t stride() const { return detail::odd_stride(rows); }
+  STIEFELX_HD bool is_near() const { return stride() * cols <= most_near; }
+
+  // The square root of the rows: so many look at as many rows each, and all compare what they found.
+  STIEFELX_HD index_t lookers() const {
+    index_t few = 4;
+    while (few * few < rows && few < most_lookers) few *= 2;
+    return few;
+  }
+
+  template <Team T, class S>
+  STIEFELX_HD bool eliminate(T const& team, double* work, matrix_ref<S> a,
+                             matrix_ref<int> pivots) const {
+    // Lanes of a warp take adjacent rows, warps take columns.
+    index_t const tall = team.size() < 32 ? team.size() : 32;
+    index_t const row = team.rank() % tall, column = team.rank() / tall;
+    index_t const wide = team.size() / tall;
     bool singular = false;
     for (index_t j = 0; j < a.cols; ++j) {
       index_t const pivot = largest_row(team, work, a.column(j), j, a.rows);
@@ -91,82 +137,112 @@ struct lu_panel_body {
       team.barrier();
       S const diagonal = a(j, j);
       if (diagonal == S(0)) singular = true;
-      for (index_t i = j + 1 + team.rank(); i < a.rows; i += team.size()) {
-        S const factor = a(i, j) / diagonal;
-        a(i, j) = factor;
-        for (index_t c = j + 1; c < a.cols; ++c) a(i, c) -= factor * a(j, c);
+      for (index_t i = j + 1 + team.rank(); i < a.rows; i += team.size()) a(i, j) /= diagonal;
+      team.barrier();
+      for (index_t c = j + 1 + column; column < wide && c < a.cols; c += wide) {
+        S const upper = a(j, c);
+        for (index_t i = j + 1 + row; i < a.rows; i += tall) a(i, c) -= a(i, j) * upper;
       }
       team.barrier();
     }
-    if (team.rank() == 0 && singular && status.rows > 0) status(0, 0) |= rank_deficient;
+    return singular;
   }
 
- private:
   template <Team T, class S>
-  STIEFELX_HD static index_t largest_row(T const& team, double* work, S const* column,
-                                         index_t first, index_t rows) {
+  STIEFELX_HD index_t largest_row(T const& team, double* work, S const* column, index_t first,
+                                  index_t end) const {
+    index_t const few = lookers(), looking = team.size() < few ? team.size() : few;
     double size = -1;
-    index_t row = first;
-    for (index_t i = first + team.rank(); i < rows; i += team.size()) {
-      double const own = static_cast<double>(std::abs(column[i]));
-      if (own > size) {
-        size = own;
-        row = i;
+    index_t best = first;
+    if (team.rank() < looking) {
+      for (index_t i = first + team.rank(); i < end; i += looking) {
+        double const own = static_cast<double>(std::abs(column[i]));
+        if (own > size) {
+          size = own;
+          best = i;
+        }
       }
+      work[team.rank()] = size;
+      work[few + team.rank()] = static_cast<double>(best);
     }
-    work[team.rank()] = size;
-    work[most_lanes + team.rank()] = static_cast<double>(row);
     team.barrier();
-    for (index_t k = 0; k < team.size(); ++k) {
-      auto const other = static_cast<index_t>(work[most_lanes + k]);
-      if (work[k] > size || (work[k] == size && other < row)) {
+    size = -1;
+    best = first;
+    for (index_t k = 0; k < looking; ++k) {
+      auto const other = static_cast<index_t>(work[few + k]);
+      if (work[k] > size || (work[k] == size && other < best)) {
         size = work[k];
-        row = other;
+        best = other;
       }
     }
-    return row;
+    return best;
   }
 };
 
 /// \brief Team text: substitution with the factors of lu_panel_body, a lane a column.
 /// \ingroup cuda
 ///
-/// A column stays one lane's throughout, so lanes wait for nothing.
+/// The columns come into work memory and go back with lanes along their rows. In between a column is
+/// one lane's throughout, so lanes wait for nothing.
 struct lu_substitute_body {
   index_t columns;  ///< columns of b that a team takes
+  index_t width;    ///< order of the factors
   bool lower;       ///< exchange rows, then b = l^-1 b
   bool upper;       ///< b = u^-1 b
 
-  /// \returns 0: no scratch
-  index_t scratch_size() const { return 0; }
+  /// \returns doubles of scratch a team: its columns
+  index_t scratch_size() const { return detail::odd_stride(width) * columns; }
 
   /// \param[in]     team    lanes
   /// \param[in]     item    which columns
+  /// \param[in]     work    scratch_size() doubles
   /// \param[in]     lu      w x w, the top of a panel
   /// \param[in]     pivots  w x 1; not read unless `lower`
   /// \param[in,out] b       at least w rows; the first w are substituted, others only exchanged
   template <Team T, class S>
-  STIEFELX_HD void operator()(T const& team, index_t item, double*, matrix_ref<S const> lu,
+  STIEFELX_HD void operator()(T const& team, index_t item, double* work, matrix_ref<S const> lu,
                               matrix_ref<int const> pivots, matrix_ref<S> b) const {
-    index_t const w = lu.cols, first = item * columns;
-    index_t const end = first + columns < b.cols ? first + columns : b.cols;
-    for (index_t c = first + team.rank(); c < end; c += team.size()) {
-      S* const x = b.column(c);
-      if (lower) {
-        for (index_t j = 0; j < w; ++j) {
-          index_t const pivot = pivots(j, 0);
-          S const above = x[j];
-          x[j] = x[pivot];
-          x[pivot] = above;
-        }
-        for (index_t j = 0; j < w; ++j)
-          for (index_t i = j + 1; i < w; ++i) x[i] -= lu(i, j) * x[j];
-      }
-      if (upper)
-        for (index_t j = w; j-- > 0;) {
-          x[j] /= lu(j, j);
-          for (index_t i = 0; i < j; ++i) x[i] -= lu(i, j) * x[j];
-        }
+    index_t const w = width, first = item * columns;
+    index_t const own = first + columns < b.cols ? columns : b.cols - first;
+    matrix_ref<S> const near{reinterpret_cast<S*>(work), w, own, detail::odd_stride(w)};
+    for (index_t c = 0; c < own; ++c)
+      for (index_t i = team.rank(); i < w; i += team.size()) near(i, c) = b(i, first + c);
+    team.barrier();
+    for (index_t c = team.rank(); c < own; c += team.size()) {
+      S* const x = near.column(c);
+      if (lower) substitute_lower(lu, pivots, b.column(first + c), x);
+      if (upper) substitute_upper(lu, x);
+    }
+    team.barrier();
+    for (index_t c = 0; c < own; ++c)
+      for (index_t i = team.rank(); i < w; i += team.size()) b(i, first + c) = near(i, c);
+  }
+
+ private:
+  template <class S>
+  STIEFELX_HD void substitute_lower(matrix_ref<S const> lu, matrix_ref<int const> pivots, S* far,
+                                    S* x) const {
+    for (index_t j = 0; j < width; ++j) {
+      index_t const pivot = pivots(j, 0);
+      S& other = pivot < width ? x[pivot] : far[pivot];
+      S const above = x[j];
+      x[j] = other;
+      other = above;
+    }
+    // Sums, not updates: no store stands between the loads.
+    for (index_t i = 1; i < width; ++i) {
+      S rest = x[i];
+      for (index_t j = 0; j < i; ++j) rest -= lu(i, j) * x[j];
+      x[i] = rest;
+    }
+  }
+
+  template <class S>
+  STIEFELX_HD void substitute_upper(matrix_ref<S const> lu, S* x) const {
+    for (index_t i = width; i-- > 0;) {
+      S rest = x[i];
+      for (index_t j = width; j-- > i + 1;) rest -= lu(i, j) * x[j];
+      x[i] = rest / lu(i, i);
     }
   }
 };
