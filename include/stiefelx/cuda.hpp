@@ -11,6 +11,7 @@
 #include <stiefelx/cuda/context.hpp>
 #include <stiefelx/cuda/elementwise.hpp>
 #include <stiefelx/cuda/factor.hpp>
+#include <stiefelx/cuda/graph.hpp>
 #include <stiefelx/cuda/matrix.hpp>
 #include <stiefelx/cuda/products.hpp>
 #include <stiefelx/cuda/reductions.hpp>

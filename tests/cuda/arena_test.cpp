@@ -3,9 +3,11 @@
 // The device arena and the scratch that is taken from it.
 
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <random>
+#include <stdexcept>
 #include <utility>
 #include <vector>
 
@@ -152,6 +154,65 @@ BOOST_AUTO_TEST_CASE(an_arena_survives_a_device_that_has_no_more_memory) {
   block const last = take(memory, queue, 100, 3);
   BOOST_TEST(is_intact(last, queue));
   memory.release(last.first);
+}
+
+BOOST_AUTO_TEST_CASE(the_second_round_allocates_nothing_beside_a_block_that_stays) {
+  device::stream const queue;
+  device::arena memory(queue);
+  void* const first = memory.allocate(1000);
+  auto const round = [&] {
+    std::vector<void*> blocks;
+    for (std::size_t k = 1; k < 30; ++k) blocks.push_back(memory.allocate(k * 7000));
+    for (void* b : blocks) memory.release(b);
+  };
+  round();
+  long const allocations = fake_cuda::calls("cudaMalloc");
+  for (int k = 0; k < 3; ++k) round();
+  BOOST_TEST(fake_cuda::calls("cudaMalloc") == allocations);
+  memory.release(first);
+}
+
+BOOST_AUTO_TEST_CASE(a_block_that_is_handed_out_again_holds_nan_unless_a_test_wants_it_dirty) {
+  device::stream const queue;
+  device::arena memory(queue);
+  auto const entry_of_next_block = [&] {
+    auto* const first = static_cast<double*>(memory.allocate(800));
+    double entries[2] = {0, 0};
+    device::copy_2d(entries, 8, first, 792, 8, 2, device::direction::to_host, queue);
+    device::synchronize(queue);
+    BOOST_TEST(std::isnan(entries[0]) == std::isnan(entries[1]));
+    device::clear_2d(first, 0, 800, 1, queue);
+    memory.release(first);
+    return entries[0];
+  };
+  BOOST_TEST(std::isnan(entry_of_next_block()));
+  BOOST_TEST(std::isnan(entry_of_next_block()));
+  fake_cuda::dirty_scratch const dirty;
+  BOOST_TEST(entry_of_next_block() == 0.0);
+}
+
+BOOST_AUTO_TEST_CASE(recorded_scratch_outlives_its_arena) {
+  device::stream const queue;
+  long const before = fake_cuda::live_allocations();
+  {
+    device::recorded_scratch kept;
+    {
+      device::arena memory(queue);
+      memory.start_recording();
+      BOOST_TEST(memory.live() == 0U);
+      kept = memory.end_recording();
+      memory.release(memory.allocate(100));
+      memory.start_recording();
+      memory.release(memory.allocate(100));
+      kept = memory.end_recording();
+      BOOST_CHECK_NO_THROW(memory.expect_free(kept));
+      void* const later = memory.allocate(1);
+      BOOST_CHECK_THROW(memory.expect_free(kept), std::logic_error);
+      memory.release(later);
+    }
+    BOOST_TEST(fake_cuda::live_allocations() == before + 1);
+  }
+  BOOST_TEST(fake_cuda::live_allocations() == before);
 }
 
 BOOST_AUTO_TEST_CASE(its_end_waits_for_the_work_that_uses_its_memory) {

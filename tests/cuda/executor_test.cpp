@@ -10,6 +10,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <stiefelx/cuda/buffer.hpp>
 #include <stiefelx/cuda/lane.hpp>
 
 #include <fake_cuda/executor.hpp>

@@ -17,6 +17,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include <fake_cuda/fake.hpp>
+#include <stiefelx/cuda/buffer.hpp>
 #include <stiefelx/cuda/runtime.hpp>
 
 namespace {
@@ -215,6 +216,24 @@ BOOST_AUTO_TEST_CASE(a_triangular_solve_undoes_the_product) {
         }
 }
 
+BOOST_AUTO_TEST_CASE(a_solve_with_a_factor_of_zero_does_not_look_at_the_triangle) {
+  device_matrix const x(4, 3, 1, 5);
+  BOOST_TEST(cublasDtrsm(handle, CUBLAS_SIDE_LEFT, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_N,
+                         CUBLAS_DIAG_NON_UNIT, 4, 3, &zero, nullptr, 4, x.data(),
+                         x.stride) == CUBLAS_STATUS_SUCCESS);
+  {
+    device_access const access;
+    for (int j = 0; j < 3; ++j)
+      for (int i = 0; i < 4; ++i) BOOST_TEST(x(i, j) == 0);
+  }
+  BOOST_TEST(stops(
+      [&] {
+        cublasDtrsm(handle, CUBLAS_SIDE_LEFT, CUBLAS_FILL_MODE_UPPER, CUBLAS_OP_N,
+                    CUBLAS_DIAG_NON_UNIT, 4, 3, &zero, nullptr, 3, x.data(), x.stride);
+      },
+      "leading dimension 3"));
+}
+
 BOOST_AUTO_TEST_CASE(sums_and_scalings_of_matrices_are_exact) {
   device_matrix const a(3, 4, 1, 1), b(4, 3, 2, 2), c(4, 3, 0, 3), w(1, 3, 0, 4);
   cublasDgeam(handle, CUBLAS_OP_T, CUBLAS_OP_N, 4, 3, &two, a.data(), a.stride, &one, b.data(),
@@ -317,6 +336,9 @@ BOOST_AUTO_TEST_CASE(a_handle_works_on_its_stream_with_its_workspace) {
   cublasSetWorkspace(handle, room.data(), 1024);
   run();
   BOOST_TEST(fake_cuda::last_product().workspace == 1024U);
+  // A workspace of nothing is one.
+  BOOST_TEST(cublasSetWorkspace(handle, nullptr, 0) == CUBLAS_STATUS_SUCCESS);
+  cublasSetWorkspace(handle, room.data(), 1024);
   // Another stream must wait, and setting a stream forgets the workspace.
   stream const other;
   cublasSetStream(handle, static_cast<stream_ref>(other).handle);

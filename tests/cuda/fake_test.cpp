@@ -14,6 +14,7 @@
 
 #include <cuda/child.hpp>
 #include <fake_cuda/fake.hpp>
+#include <stiefelx/cuda/buffer.hpp>
 #include <stiefelx/cuda/runtime.hpp>
 
 namespace {
@@ -242,14 +243,14 @@ BOOST_AUTO_TEST_CASE(a_launch_is_part_of_the_order_of_streams) {
     double* out;
   } const kernel{a.data(), b.data()};
   auto const launch = [&](stream const& queue, double result) {
-    fake_cuda::launch_scope const scope(raw(queue), "kernel", &kernel, sizeof kernel);
-    *kernel.out = result;
+    fake_cuda::launch(raw(queue), "kernel", &kernel, sizeof kernel, [&] { *kernel.out = result; });
   };
   put(a, host, s);
   BOOST_TEST(stops([&] { launch(other, 1); }, "kernel reads memory that another stream writes"));
   long const before = fake_cuda::calls("launch");
   launch(s, 2);
   BOOST_TEST(fake_cuda::calls("launch") == before + 1);
+  BOOST_TEST(fake_cuda::calls("kernel") > 0);
   double got = 0;
   auto const read = [&](double const* p) {
     cudaMemcpyAsync(&got, p, 8, cudaMemcpyDeviceToHost, raw(other));
@@ -302,7 +303,7 @@ BOOST_AUTO_TEST_CASE(what_is_left_at_exit_is_an_error) {
     cudaEventCreateWithFlags(&event, 0);
   });
   BOOST_TEST(ended.text.find("3 allocations of 612 bytes, 1 of pinned memory, 1 streams, 1 "
-                             "events") != std::string::npos,
+                             "events, 0 graphs") != std::string::npos,
              ended.text);
   BOOST_TEST((ended.how == child::end::exit_code));
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 
+#include <cmath>
 #include <vector>
 
 #include <boost/test/unit_test.hpp>
@@ -7,6 +8,7 @@
 #include <stiefelx/cuda/batch.hpp>
 #include <stiefelx/cuda/elementwise.hpp>
 #include <stiefelx/cuda/factor.hpp>
+#include <stiefelx/cuda/graph.hpp>
 #include <stiefelx/cuda/products.hpp>
 #include <stiefelx/cuda/reductions.hpp>
 #include <stiefelx/cuda/transfer.hpp>
@@ -48,6 +50,30 @@ BOOST_AUTO_TEST_CASE(a_step_on_the_device_stays_on_the_manifold) {
   // Sixteen roundings a sum of ten products, and the Gram matrix of a step of length below 2.
   BOOST_TEST(off <= 5 * 16 * 10 * 0x1p-24F);
   BOOST_TEST(off >= 0.0F);
+}
+
+BOOST_AUTO_TEST_CASE(a_step_is_captured_and_replayed) {
+  std::vector<double> batch(24, 0.5);
+  //! [capture]
+  namespace device = stiefelx::cuda;
+  device::context ctx;
+  auto weights = zeros<double>(ctx, 6, 4);
+  auto gradient = zeros<double>(ctx, 6, 4);
+
+  auto const step = [&] {
+    auto const direction = clone(ctx, gradient);
+    axpy(ctx, -0.1, direction, weights);
+  };
+  step();                                // scratch reaches its size
+  auto const work = capture(ctx, step);  // records, runs nothing
+  for (int k = 0; k < 3; ++k) {
+    upload(ctx, batch.data(), gradient);  // new numbers in the same memory
+    replay(ctx, work);
+  }
+  //! [capture]
+  std::vector<double> found(24);
+  download(ctx, weights, found.data());
+  for (double w : found) BOOST_TEST(std::abs(w + 0.15) < 1e-15);
 }
 
 BOOST_AUTO_TEST_CASE(memory_of_the_callers_is_wrapped) {

@@ -40,6 +40,8 @@ std::vector<sizes> cases() {
           {64, 5, 16, 3, 9},
           {130, 2, 11, 4, 1},
           {12, 6, 3, 4, 1100},
+          // Two tiles of columns for a block, the last one empty; four parts of the tokens.
+          {300, 4, 20, 2, 200},
           // One expert's slots fill a whole stretch of a block, and the last stretch is shorter.
           {130, 3, 1, 1, 1100}};
 }
@@ -161,6 +163,37 @@ BOOST_AUTO_TEST_CASE(routed_products_of_float_take_packs_of_four) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(results_have_the_same_bits_in_every_layout) {
+  device::context ctx;
+  // Ranks of whole packs along a row, and of none.
+  for (index_t rank : {16, 5}) {
+    problem<float> const q({70, 3, rank, 2, few(70)});
+    std::vector<table<float>> expected;
+    for (layout const& how : layouts()) {
+      placed<int> ids(ctx, q.ids, how);
+      placed<float> a(ctx, q.a, how), up(ctx, transposed(q.a), how), x(ctx, q.x, how),
+          h(ctx, q.h, how);
+      placed<float> h1(ctx, q.h, how), h2(ctx, q.h, how), y1(ctx, q.y, how), y2(ctx, q.y, how),
+          da(ctx, q.a, how), db(ctx, transposed(q.a), how);
+      routed_multiply(ctx, ids.view(), a.view(), x.view(), h1.view());
+      routed_multiply(ctx, ids.view(), up.view().adjoint(), x.view(), h2.view());
+      routed_multiply_add(ctx, 0.3, ids.view(), a.view(), h.view(), y1.view());
+      routed_multiply_add(ctx, 0.3, ids.view(), up.view().adjoint(), h.view(), y2.view());
+      routed_outer_add(ctx, 0.3, ids.view(), x.view(), h.view(), da.view());
+      routed_adjoint_outer_add(ctx, 0.3, ids.view(), h.view(), x.view(), db.view());
+      std::vector<table<float>> found;
+      for (auto* each : {&h1, &h2, &y1, &y2, &da, &db}) found.push_back(each->entries(ctx));
+      if (expected.empty()) expected = found;
+      for (std::size_t k = 0; k < found.size(); ++k)
+        BOOST_TEST(same_bits(found[k], expected[k]),
+                   how.name << ", rank " << rank << ", result " << k);
+      BOOST_TEST(same_bits(found[0], found[1]));
+      BOOST_TEST(same_bits(found[2], found[3]));
+      BOOST_TEST(same_bits(found[4], transposed(found[5])));
+    }
+  }
+}
+
 BOOST_AUTO_TEST_CASE(an_adjoint_input_is_as_good) {
   device::context ctx;
   problem<double> const q({21, 3, 4, 2, few(13)});
@@ -210,6 +243,58 @@ BOOST_AUTO_TEST_CASE(the_tokens_of_an_expert_are_added_in_their_order) {
   routed_outer_add(ctx, 1, on_device(ctx, ids), on_device(ctx, x), on_device(ctx, h), a);
   BOOST_TEST(on_host(ctx, a)(0, 0) == 1);
   BOOST_TEST(on_host(ctx, a)(0, 1) == 12);
+}
+
+BOOST_AUTO_TEST_CASE(the_parts_of_the_tokens_are_added_from_the_first_to_the_last) {
+  device::context ctx;
+  // Three parts of 44 tokens; expert 1 has slots in the second alone, expert 2 in none.
+  index_t const tokens = 130;
+  table<int> ids(1, tokens);
+  table<float> h(1, tokens), x(1, tokens), start(1, 3);
+  std::fill(x.entries.begin(), x.entries.end(), 1.F);
+  for (index_t t = 50; t < 60; ++t) {
+    ids(0, t) = 1;
+    h(0, t) = static_cast<float>(t);
+  }
+  // From the last part to the first the result would be 1.
+  h(0, 0) = 1;
+  h(0, 44) = 0x1p30F;
+  h(0, 88) = -0x1p30F;
+  start.entries = {8, 2, -0.0F};
+  auto const where = on_device(ctx, ids);
+  auto const slots = on_device(ctx, h), tokens_of = on_device(ctx, x);
+  auto a = on_device(ctx, start), b = on_device(ctx, transposed(start));
+  routed_outer_add(ctx, 1, where, tokens_of, slots, a);
+  routed_adjoint_outer_add(ctx, 1, where, slots, tokens_of, b);
+  table<float> expected(1, 3);
+  expected.entries = {8, 2 + 545, -0.0F};
+  BOOST_TEST(same_bits(on_host(ctx, a), expected));
+  BOOST_TEST(same_bits(on_host(ctx, b), transposed(expected)));
+  // A factor of NaN shows an expert that is touched without a slot.
+  auto const factor = number_on(ctx, std::numeric_limits<float>::quiet_NaN());
+  routed_outer_add(ctx, factor, where, tokens_of, slots, a);
+  BOOST_TEST(std::isnan(on_host(ctx, a)(0, 1)));
+  BOOST_TEST(same_bits(part(on_host(ctx, a), 0, 1, 2, 1), part(expected, 0, 1, 2, 1)));
+}
+
+BOOST_AUTO_TEST_CASE(sums_of_parts_take_bounded_scratch_and_nothing_where_there_is_one) {
+  // What blocks of 512 rows and 16 columns of float, or of half the rows of double, need.
+  for (index_t blocks : {1, 3, 16, 64, 65, 128, 129, 4000})
+    for (index_t tokens : {1, 63, 64, 65, 2048, 1000000}) {
+      index_t const share = device::detail::tokens_of_part(tokens, blocks);
+      index_t const parts = (tokens + share - 1) / share;
+      BOOST_TEST((parts == 1 || parts * blocks * 512 * 16 * 4 <= index_t{4} << 20));
+      BOOST_TEST((parts == 1 || share >= 32));
+      BOOST_TEST((blocks > 64 || tokens < 128 || parts > 1));
+    }
+  device::context ctx;
+  problem<float> const q({16, 2, 4, 1, few(64)});
+  auto const ids = on_device(ctx, q.ids);
+  auto const x = on_device(ctx, q.x), h = on_device(ctx, q.h);
+  auto a = on_device(ctx, q.a);
+  std::size_t const held = fake_cuda::live_bytes();
+  routed_outer_add(ctx, 1, ids, x, h, a);
+  BOOST_TEST(fake_cuda::live_bytes() == held);
 }
 
 BOOST_AUTO_TEST_CASE(what_no_slot_refers_to_is_neither_read_nor_changed) {

@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -23,6 +24,7 @@ struct cublasContext {
   cublasAtomicsMode_t atomics = CUBLAS_ATOMICS_NOT_ALLOWED;
   void* workspace = nullptr;
   std::size_t workspace_bytes = 0;
+  bool default_workspace = true;
 };
 
 namespace fake_cuda {
@@ -55,6 +57,15 @@ struct matrix_argument {
   region where(std::int64_t item = 0) const;
 };
 
+/// A factor: a number, or an address on the device that is read when it is wanted.
+struct scalar_argument {
+  double number = 0;
+  entry_type type = entry_type::real64;
+  void const* device = nullptr;
+
+  operator double() const { return device == nullptr ? number : load(type, device, 0); }
+};
+
 /// The frame of a call: checks of the handle and of arguments, then start(), then arithmetic.
 /// Device memory is open while it lives.
 class blas_call {
@@ -68,7 +79,7 @@ class blas_call {
   void expect_size(char const* name, std::int64_t n) const;
 
   /// A scalar where the pointer mode says that it lies.
-  double scalar(char const* name, entry_type type, void const* p);
+  scalar_argument scalar(char const* name, entry_type type, void const* p);
   /// An array of a grouped call that must lie on one side.
   void host_array(char const* name, void const* p, std::size_t bytes) const;
   void device_array(char const* name, void const* p, std::size_t bytes);
@@ -78,8 +89,10 @@ class blas_call {
   /// Stops where an output overlaps an input.
   void expect_apart() const;
 
-  /// Queues the call on the handle's stream.
-  void start();
+  /// Queues the call on the handle's stream: runs it, or keeps it where that is captured.
+  /// \param[in] arithmetic  what the call computes; holds nothing of the caller's memory
+  /// \returns the status of the call
+  cublasStatus_t start(std::function<void()> const& arithmetic);
 
  private:
   void add(matrix_argument const& a, bool writes);

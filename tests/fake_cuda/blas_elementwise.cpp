@@ -32,21 +32,21 @@ cublasStatus_t geam(char const* symbol, cublasHandle_t handle, cublasOperation_t
   matrix_argument const first{"A", type, a, flip_a ? n : m, flip_a ? m : n, lda};
   matrix_argument const second{"B", type, b, flip_b ? n : m, flip_b ? m : n, ldb};
   matrix_argument const to{"C", type, c, m, n, ldc};
-  double const x = call.scalar("alpha", type, alpha);
-  double const y = call.scalar("beta", type, beta);
+  auto const x = call.scalar("alpha", type, alpha);
+  auto const y = call.scalar("beta", type, beta);
   // "If *alpha == 0, A does not have to be a valid input", and the same of beta and B.
   if (x != 0) call.reads(first);
   if (y != 0) call.reads(second);
   call.writes(to);
   if (x != 0) expect_in_place(symbol, to, first, flip_a);
   if (y != 0) expect_in_place(symbol, to, second, flip_b);
-  call.start();
-  for (std::int64_t j = 0; j < n; ++j)
-    for (std::int64_t i = 0; i < m; ++i)
-      to.set(i, j,
-             (x == 0 ? 0 : x * (flip_a ? first(j, i) : first(i, j))) +
-                 (y == 0 ? 0 : y * (flip_b ? second(j, i) : second(i, j))));
-  return CUBLAS_STATUS_SUCCESS;
+  return call.start([=] {
+    for (std::int64_t j = 0; j < n; ++j)
+      for (std::int64_t i = 0; i < m; ++i)
+        to.set(i, j,
+               (x == 0 ? 0 : x * (flip_a ? first(j, i) : first(i, j))) +
+                   (y == 0 ? 0 : y * (flip_b ? second(j, i) : second(i, j))));
+  });
 }
 
 // C = diag(x) A (left) or A diag(x) (right).
@@ -70,10 +70,10 @@ cublasStatus_t dgmm(char const* symbol, cublasHandle_t handle, cublasSideMode_t 
   call.writes(to);
   expect_in_place(symbol, to, from, false);
   if (overlap(to.where(), weights.where())) stop(std::string(symbol) + ": C overlaps x");
-  call.start();
-  for (std::int64_t j = 0; j < n; ++j)
-    for (std::int64_t i = 0; i < m; ++i) to.set(i, j, from(i, j) * weights(0, left ? i : j));
-  return CUBLAS_STATUS_SUCCESS;
+  return call.start([=] {
+    for (std::int64_t j = 0; j < n; ++j)
+      for (std::int64_t i = 0; i < m; ++i) to.set(i, j, from(i, j) * weights(0, left ? i : j));
+  });
 }
 
 }  // namespace

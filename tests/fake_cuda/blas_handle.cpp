@@ -105,7 +105,7 @@ void blas_call::expect_size(char const* name, std::int64_t n) const {
   if (n < 0) wrong(std::string(name) + " is " + std::to_string(n));
 }
 
-double blas_call::scalar(char const* name, entry_type type, void const* p) {
+scalar_argument blas_call::scalar(char const* name, entry_type type, void const* p) {
   // "CUBLAS_STATUS_INVALID_VALUE if alpha or beta are NULL".
   if (p == nullptr) wrong(std::string(name) + " is null");
   // "CUBLAS_POINTER_MODE_HOST: the scalars are passed by reference on the host"; DEVICE: "on the
@@ -119,7 +119,10 @@ double blas_call::scalar(char const* name, entry_type type, void const* p) {
     uses_.push_back({run_of(p, size_of(type)), false});
     matrices_.push_back({name, uses_.back()});
   }
-  return load(type, p, 0);
+  // A captured call too: in the host's mode "coefficient values are captured in the graph", in the
+  // other they "are accessed using device pointers at the time of graph execution".
+  if (device) return {0, type, p};
+  return {load(type, p, 0)};
 }
 
 void blas_call::host_array(char const* name, void const* p, std::size_t bytes) const {
@@ -160,21 +163,35 @@ void blas_call::expect_apart() const {
   }
 }
 
-void blas_call::start() {
+cublasStatus_t blas_call::start(std::function<void()> const& arithmetic) {
   state& s = self();
-  if (handle_->workspace_bytes > 0) {
-    region const w = run_of(handle_->workspace, handle_->workspace_bytes);
+  cudaStream_t const stream = handle_->stream;
+  expect_stream(symbol_.c_str(), stream);
+  region const w = run_of(handle_->workspace, handle_->workspace_bytes);
+  if (!w.empty()) {
     expect_on_device(symbol_ + ": workspace", w);
     for (use const& u : uses_)
       if (overlap(u.where, w)) wrong("a matrix lies in the workspace");
     uses_.push_back({w, true});
-    // Its contents are cuBLAS's: whoever else keeps something there loses it.
-    std::memset(handle_->workspace, 0xFF, std::min<std::size_t>(handle_->workspace_bytes, 256));
   }
-  queue(symbol_.c_str(), handle_->stream, uses_);
   s.last.math_mode = static_cast<int>(handle_->math);
   s.last.compute_type = -1;
   s.last.workspace = handle_->workspace_bytes;
+  // cuBLAS: its routines "can be captured in CUDA Graph stream capture without restrictions in most
+  // situations", but may "create memory nodes"; "use the cublasSetWorkspace() function" against that.
+  if (stream->capture != capture_state::none && handle_->default_workspace)
+    wrong("a captured call needs a workspace of the caller's");
+  int const status = perform(stream, [uses = uses_, symbol = symbol_, stream, w, arithmetic] {
+    device_access const access;
+    for (use const& u : uses) expect_on_device(symbol + ": memory of a captured call", u.where);
+    // Its contents are cuBLAS's: whoever else keeps something there loses it.
+    if (!w.empty())
+      std::memset(reinterpret_cast<void*>(w.begin), 0xFF, std::min<std::size_t>(w.width, 256));
+    queue(symbol.c_str(), stream, uses);
+    arithmetic();
+  });
+  // "CUBLAS_STATUS_EXECUTION_FAILED: the function failed to launch on the GPU".
+  return status == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 
 }  // namespace fake_cuda
@@ -211,6 +228,7 @@ cublasStatus_t cublasSetStream_v2(cublasHandle_t handle, cudaStream_t stream) {
   // It "unconditionally resets the cuBLAS library workspace back to the default workspace pool".
   handle->workspace = nullptr;
   handle->workspace_bytes = 0;
+  handle->default_workspace = true;
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -220,9 +238,12 @@ cublasStatus_t cublasSetWorkspace_v2(cublasHandle_t handle, void* workspace, std
   expect_handle("cublasSetWorkspace", handle);
   // "The workspace pointer has to be aligned to at least 256 bytes".
   if (address(workspace) % 256 != 0) stop("cublasSetWorkspace: not aligned to 256 bytes");
-  expect_on_device("cublasSetWorkspace: workspace", run_of(workspace, bytes));
+  // "Calling this function, including with workspaceSizeInBytes equal to 0, will prevent the cuBLAS
+  // library from utilizing the default workspace."
+  if (bytes > 0) expect_on_device("cublasSetWorkspace: workspace", run_of(workspace, bytes));
   handle->workspace = workspace;
   handle->workspace_bytes = bytes;
+  handle->default_workspace = false;
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -230,6 +251,10 @@ cublasStatus_t cublasSetPointerMode_v2(cublasHandle_t handle, cublasPointerMode_
   entry const e("cublasSetPointerMode_v2", entry::needs::device);
   if (e.refused() != 0) return static_cast<cublasStatus_t>(e.refused());
   expect_handle("cublasSetPointerMode", handle);
+  // "CUBLAS_STATUS_INVALID_VALUE: pointerMode is not CUBLAS_POINTER_MODE_HOST or
+  // CUBLAS_POINTER_MODE_DEVICE".
+  if (mode != CUBLAS_POINTER_MODE_HOST && mode != CUBLAS_POINTER_MODE_DEVICE)
+    stop("cublasSetPointerMode: pointerMode is " + std::to_string(static_cast<int>(mode)));
   handle->mode = mode;
   return CUBLAS_STATUS_SUCCESS;
 }

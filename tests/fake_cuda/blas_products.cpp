@@ -66,13 +66,14 @@ cublasStatus_t product(char const* symbol, cublasHandle_t handle, shape const& s
   if (call.refused() != CUBLAS_STATUS_SUCCESS) return call.refused();
   call.expect_size("batchCount", c.batch);
   check_product(call, s, a, b, c);
-  double const alpha = call.scalar("alpha", f.type, f.alpha);
-  double const beta = call.scalar("beta", f.type, f.beta);
+  auto const alpha = call.scalar("alpha", f.type, f.alpha);
+  auto const beta = call.scalar("beta", f.type, f.beta);
   call.expect_apart();
-  call.start();
+  cublasStatus_t const status = call.start([=] {
+    for (std::int64_t item = 0; item < c.batch; ++item) multiply(s, alpha, beta, a, b, c, item);
+  });
   self().last.compute_type = compute;
-  for (std::int64_t item = 0; item < c.batch; ++item) multiply(s, alpha, beta, a, b, c, item);
-  return CUBLAS_STATUS_SUCCESS;
+  return status;
 }
 
 template <class S>
@@ -249,14 +250,15 @@ cublasStatus_t cublasGemmGroupedBatchedEx(
 
   struct one {
     shape s;
-    std::size_t group;
+    double alpha, beta;
     matrix_argument a, b, c;
   };
   std::vector<one> all;
   for (std::size_t g = 0, p = 0; g < count; ++g)
     for (int j = 0; j < group_size[g]; ++j, ++p) {
       one next{{left[g], right[g], m[g], n[g], k[g]},
-               g,
+               load(scale, alpha, static_cast<std::int64_t>(g)),
+               load(scale, beta, static_cast<std::int64_t>(g)),
                {"A", type_of(a_type), a[p], 0, 0, lda[g]},
                {"B", type_of(b_type), b[p], 0, 0, ldb[g]},
                {"C", type_of(c_type), c[p], 0, 0, ldc[g]}};
@@ -266,12 +268,11 @@ cublasStatus_t cublasGemmGroupedBatchedEx(
       all.push_back(next);
     }
   call.expect_apart();
-  call.start();
+  cublasStatus_t const status = call.start([all] {
+    for (one const& x : all) multiply(x.s, x.alpha, x.beta, x.a, x.b, x.c, 0);
+  });
   self().last.compute_type = static_cast<int>(compute);
-  for (one const& x : all)
-    multiply(x.s, load(scale, alpha, static_cast<std::int64_t>(x.group)),
-             load(scale, beta, static_cast<std::int64_t>(x.group)), x.a, x.b, x.c, 0);
-  return CUBLAS_STATUS_SUCCESS;
+  return status;
 }
 
 }  // extern "C"

@@ -31,22 +31,22 @@ cublasStatus_t syrk(char const* symbol, cublasHandle_t handle, cublasFillMode_t 
   matrix_argument const to{"C", type, c, n, n, ldc};
   call.reads(from);
   call.writes(to);
-  double const scale = call.scalar("alpha", type, alpha);
-  double const keep = call.scalar("beta", type, beta);
+  auto const scale = call.scalar("alpha", type, alpha);
+  auto const keep = call.scalar("beta", type, beta);
   call.expect_apart();
-  call.start();
-  auto const entry = [&](std::int64_t i, std::int64_t l) {
-    return transposed ? from(l, i) : from(i, l);
-  };
-  // "the other symmetric part is not referenced".
-  for (std::int64_t j = 0; j < n; ++j)
-    for (std::int64_t i = upper ? 0 : j; i < (upper ? j + 1 : n); ++i) {
-      double sum = 0;
-      for (std::int64_t l = 0; l < k; ++l) sum += entry(i, l) * entry(j, l);
-      // "If beta == 0 then C does not have to be a valid input."
-      to.set(i, j, scale * sum + (keep == 0 ? 0 : keep * to(i, j)));
-    }
-  return CUBLAS_STATUS_SUCCESS;
+  return call.start([=] {
+    auto const entry = [&](std::int64_t i, std::int64_t l) {
+      return transposed ? from(l, i) : from(i, l);
+    };
+    // "the other symmetric part is not referenced".
+    for (std::int64_t j = 0; j < n; ++j)
+      for (std::int64_t i = upper ? 0 : j; i < (upper ? j + 1 : n); ++i) {
+        double sum = 0;
+        for (std::int64_t l = 0; l < k; ++l) sum += entry(i, l) * entry(j, l);
+        // "If beta == 0 then C does not have to be a valid input."
+        to.set(i, j, scale * sum + (keep == 0 ? 0 : keep * to(i, j)));
+      }
+  });
 }
 
 // Solves op(A) X = alpha B (left) or X op(A) = alpha B (right) by substitution; the right one is
@@ -67,33 +67,39 @@ cublasStatus_t trsm(char const* symbol, cublasHandle_t handle, cublasSideMode_t 
   std::int64_t const others = left ? n : m;
   matrix_argument const factor{"A", type, a, order, order, lda};
   matrix_argument const x{"B", type, b, m, n, ldb};
-  call.reads(factor);
+  auto const scale = call.scalar("alpha", type, alpha);
+  // "if alpha == 0 then A is not referenced": its leading dimension counts all the same.
+  matrix_argument looked_at = factor;
+  if (scale.device == nullptr && scale == 0) looked_at.cols = 0;
+  call.reads(looked_at);
   call.writes(x);
-  double const scale = call.scalar("alpha", type, alpha);
   call.expect_apart();
-  call.start();
-
-  bool const flipped = transposed != !left;
-  auto const entry = [&](std::int64_t i, std::int64_t j) {
-    // CUBLAS_DIAG_UNIT: its elements "are unity and should not be accessed".
-    if (i == j && diagonal == CUBLAS_DIAG_UNIT) return 1.0;
-    return flipped ? factor(j, i) : factor(i, j);
-  };
-  bool const forward = upper == flipped;  // the triangle that is solved with is a lower one
-  for (std::int64_t s = 0; s < others; ++s)
-    for (std::int64_t step = 0; step < order; ++step) {
-      std::int64_t const i = forward ? step : order - 1 - step;
-      auto const at = [&](std::int64_t q) { return left ? x(q, s) : x(s, q); };
-      // "if alpha == 0 then A is not referenced and B does not have to be a valid input".
-      double value = scale == 0 ? 0 : scale * at(i);
-      for (std::int64_t before = 0; before < step; ++before) {
-        std::int64_t const j = forward ? before : order - 1 - before;
-        value -= entry(i, j) * at(j);
+  return call.start([=] {
+    bool const flipped = transposed != !left;
+    auto const entry = [&](std::int64_t i, std::int64_t j) {
+      // CUBLAS_DIAG_UNIT: its elements "are unity and should not be accessed".
+      if (i == j && diagonal == CUBLAS_DIAG_UNIT) return 1.0;
+      return flipped ? factor(j, i) : factor(i, j);
+    };
+    bool const forward = upper == flipped;  // the triangle that is solved with is a lower one
+    for (std::int64_t s = 0; s < others; ++s)
+      for (std::int64_t step = 0; step < order; ++step) {
+        std::int64_t const i = forward ? step : order - 1 - step;
+        auto const at = [&](std::int64_t q) { return left ? x(q, s) : x(s, q); };
+        // "if alpha == 0 then A is not referenced and B does not have to be a valid input".
+        if (scale == 0) {
+          left ? x.set(i, s, 0) : x.set(s, i, 0);
+          continue;
+        }
+        double value = scale * at(i);
+        for (std::int64_t before = 0; before < step; ++before) {
+          std::int64_t const j = forward ? before : order - 1 - before;
+          value -= entry(i, j) * at(j);
+        }
+        value /= entry(i, i);
+        left ? x.set(i, s, value) : x.set(s, i, value);
       }
-      value /= entry(i, i);
-      left ? x.set(i, s, value) : x.set(s, i, value);
-    }
-  return CUBLAS_STATUS_SUCCESS;
+  });
 }
 
 }  // namespace

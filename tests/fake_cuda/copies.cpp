@@ -27,8 +27,8 @@ bool is_pinned(region const& r) {
   return it != pinned.begin() && r.begin < std::prev(it)->first + std::prev(it)->second;
 }
 
-cudaError_t copy(char const* symbol, region const& to, region const& from, cudaMemcpyKind kind,
-                 cudaStream_t stream) {
+// What a copy must be, when it is called and when a graph runs it.
+void expect_copy(char const* symbol, region const& to, region const& from, cudaMemcpyKind kind) {
   bool const to_host = kind == cudaMemcpyDeviceToHost;
   bool const from_host = kind == cudaMemcpyHostToDevice;
   if (!to_host && !from_host && kind != cudaMemcpyDeviceToDevice)
@@ -40,12 +40,18 @@ cudaError_t copy(char const* symbol, region const& to, region const& from, cudaM
   from_host ? expect_on_host(name + ": source", from) : expect_on_device(name + ": source", from);
   // "The memory areas may not overlap."
   if (overlap(to, from)) stop(name + ": target and source overlap");
+}
 
+void run_copy(char const* symbol, region const& to, region const& from, cudaMemcpyKind kind,
+              cudaStream_t stream) {
+  bool const to_host = kind == cudaMemcpyDeviceToHost;
+  bool const from_host = kind == cudaMemcpyHostToDevice;
+  expect_copy(symbol, to, from, kind);
   std::vector<use> uses;
   if (!to_host) uses.push_back({to, true});
   if (!from_host) uses.push_back({from, false});
   queue(symbol, stream, uses);
-  if (to.empty()) return cudaSuccess;
+  if (to.empty()) return;
 
   device_access const access;
   delivery d;
@@ -58,25 +64,35 @@ cudaError_t copy(char const* symbol, region const& to, region const& from, cudaM
   }
   // "If pageable memory must first be staged to pinned memory, the driver may synchronize with the
   // stream and stage the copy into pinned memory": such a source is free when the call returns, and
-  // a pinned one when the stream was waited for.
+  // a pinned one when the stream was waited for. A graph promises nothing of the kind for either.
   // A copy into it that is queued behind the first one may overwrite it.
   std::erase_if(stream->pending, [&](auto const& p) {
     return to_host && p.second.is_source && overlap(p.second.host, to);
   });
-  if (to_host || (from_host && is_pinned(from)))
+  if (to_host || (from_host && (is_pinned(from) || self().replays)))
     stream->pending.emplace_back(stream->clock, std::move(d));
   // "The call may return before the copy is complete": until then the host sees nothing of use.
   for (std::size_t i = 0; to_host && i < to.height; ++i) std::memset(row(to, i), 0xFF, to.width);
-  return cudaSuccess;
+}
+
+cudaError_t copy(char const* symbol, region const& to, region const& from, cudaMemcpyKind kind,
+                 cudaStream_t stream) {
+  expect_copy(symbol, to, from, kind);
+  expect_stream(symbol, stream);
+  return static_cast<cudaError_t>(
+      perform(stream, [=] { run_copy(symbol, to, from, kind, stream); }));
 }
 
 cudaError_t set(char const* symbol, region const& to, int value, cudaStream_t stream) {
   expect_on_device(std::string(symbol) + ": target", to);
-  queue(symbol, stream, {{to, true}});
-  device_access const access;
-  for (std::size_t i = 0; i < to.height && to.width > 0; ++i)
-    std::memset(row(to, i), value, to.width);
-  return cudaSuccess;
+  expect_stream(symbol, stream);
+  return static_cast<cudaError_t>(perform(stream, [=] {
+    expect_on_device(std::string(symbol) + ": target", to);
+    queue(symbol, stream, {{to, true}});
+    device_access const access;
+    for (std::size_t i = 0; i < to.height && to.width > 0; ++i)
+      std::memset(row(to, i), value, to.width);
+  }));
 }
 
 void expect_pitch(char const* symbol, char const* which, std::size_t pitch, std::size_t width) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -51,6 +52,12 @@ class launch_scope {
   std::vector<argument> arguments_;
 };
 
+/// Queues a kernel: counted, refused where a test wants that, kept where its stream is captured, or
+/// run at once. `kernel` stays where it is for as long as `run` does.
+/// \returns a status of the runtime
+int launch(CUstream_st* stream, std::string const& name, void const* kernel, std::size_t bytes,
+           std::function<void()> const& run);
+
 /// How often a symbol has been called, e.g. calls("cublasSgemm_v2"); all of them for "".
 long calls(char const* symbol);
 
@@ -84,7 +91,8 @@ class pretend {
 };
 
 /// While one lives, the n-th call of a symbol from now on returns a status and does nothing; n = 1
-/// is the next one.
+/// is the next one. The symbol "launch" is every kernel, and "" every call but those that
+/// give something back or ask for an error.
 class failure {
  public:
   failure(char const* symbol, long n, int status);
@@ -92,11 +100,23 @@ class failure {
   failure(failure const&) = delete;
   failure& operator=(failure const&) = delete;
 
+  /// The symbol that has failed, or "" so far.
+  std::string failed() const;
+
  private:
   std::string symbol_;
 };
 
 inline constexpr int out_of_memory = 2;  ///< cudaErrorMemoryAllocation
+
+/// While one lives, scratch that an arena hands out keeps what it holds, as on a device. At any
+/// other time it is filled with NaN.
+struct dirty_scratch {
+  dirty_scratch();
+  ~dirty_scratch();
+  dirty_scratch(dirty_scratch const&) = delete;
+  dirty_scratch& operator=(dirty_scratch const&) = delete;
+};
 
 /// The mode that the last call of cuBLAS's product was asked for: what a test checks of a mode whose
 /// numbers it cannot see.

@@ -14,6 +14,7 @@
 #include <cuda_runtime_api.h>
 #include <fake_cuda/sanitizer.hpp>
 #include <fake_cuda/state.hpp>
+#include <stiefelx/cuda/runtime.hpp>
 
 namespace fake_cuda {
 
@@ -174,7 +175,28 @@ long live_allocations() { return static_cast<long>(self().device.size()); }
 std::size_t peak_bytes() { return self().peak; }
 void reset_peak() { self().peak = self().bytes; }
 
+dirty_scratch::dirty_scratch() { ++self().dirty; }
+dirty_scratch::~dirty_scratch() { --self().dirty; }
+
 }  // namespace fake_cuda
+
+namespace stiefelx::cuda {
+
+// Scratch is "uninitialised": a NaN of every floating-point type, so that what reads it before it
+// is written shows in the result.
+void detail::scratch_taken(stream_ref queue, void* first, std::size_t bytes) {
+  using namespace fake_cuda;
+  if (self().dirty > 0) return;
+  expect_stream("scratch", queue.handle);
+  perform(queue.handle, [=] {
+    region const whole{reinterpret_cast<std::uintptr_t>(first), bytes, bytes, 1};
+    expect_on_device("scratch", whole);
+    device_access const access;
+    std::memset(first, 0xFF, bytes);
+  });
+}
+
+}  // namespace stiefelx::cuda
 
 using namespace fake_cuda;
 
@@ -184,6 +206,7 @@ cudaError_t cudaMalloc(void** p, std::size_t bytes) {
   entry const e("cudaMalloc", entry::needs::device);
   // "cudaMalloc() returns cudaErrorMemoryAllocation in case of failure."
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  if (int const status = unsafe_in_capture()) return static_cast<cudaError_t>(status);
   *p = nullptr;
   if (bytes == 0) return cudaSuccess;
   state& s = self();
@@ -206,6 +229,7 @@ cudaError_t cudaMalloc(void** p, std::size_t bytes) {
 cudaError_t cudaFree(void* p) {
   entry const e("cudaFree", entry::needs::device);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  if (int const status = unsafe_in_capture()) return static_cast<cudaError_t>(status);
   // "If devPtr is 0, no operation is performed."
   if (p == nullptr) return cudaSuccess;
   state& s = self();
@@ -239,6 +263,7 @@ cudaError_t cudaFree(void* p) {
 cudaError_t cudaHostAlloc(void** p, std::size_t bytes, unsigned int) {
   entry const e("cudaHostAlloc", entry::needs::device);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  if (int const status = unsafe_in_capture()) return static_cast<cudaError_t>(status);
   *p = std::malloc(std::max<std::size_t>(bytes, 1));
   if (*p == nullptr) return cudaErrorMemoryAllocation;
   std::memset(*p, 0xFF, bytes);
@@ -249,6 +274,7 @@ cudaError_t cudaHostAlloc(void** p, std::size_t bytes, unsigned int) {
 cudaError_t cudaFreeHost(void* p) {
   entry const e("cudaFreeHost", entry::needs::device);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  if (int const status = unsafe_in_capture()) return static_cast<cudaError_t>(status);
   if (p == nullptr) return cudaSuccess;
   // It "must have been returned by a previous call to cudaMallocHost() or cudaHostAlloc()".
   auto const it = self().pinned.find(reinterpret_cast<std::uintptr_t>(p));

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 #include <string_view>
 
@@ -21,16 +22,19 @@ thread_local int current = 0;  // "the current device for the calling host threa
 struct leak_check {
   ~leak_check() {
     state const& s = self();
-    long streams = 0, events = 0;
+    long streams = 0, events = 0, graphs = 0;
     for (CUstream_st const& one : s.streams) streams += one.alive ? 1 : 0;
     for (CUevent_st const& one : s.events) events += one.alive ? 1 : 0;
-    long const left =
-        static_cast<long>(s.device.size() + s.pinned.size()) + streams + events + s.live_handles;
+    for (CUgraph_st const& one : s.graphs) graphs += one.alive ? 1 : 0;
+    for (CUgraphExec_st const& one : s.executables) graphs += one.alive ? 1 : 0;
+    long const left = static_cast<long>(s.device.size() + s.pinned.size()) + streams + events +
+                      graphs + s.live_handles;
     if (left == 0) return;
     std::fprintf(stderr,
                  "fake_cuda: left at exit: %zu allocations of %zu bytes, %zu of pinned memory, %ld "
-                 "streams, %ld events, %ld handles of cuBLAS\n",
-                 s.device.size(), s.bytes, s.pinned.size(), streams, events, s.live_handles);
+                 "streams, %ld events, %ld graphs, %ld handles of cuBLAS\n",
+                 s.device.size(), s.bytes, s.pinned.size(), streams, events, graphs,
+                 s.live_handles);
     std::fflush(nullptr);
     std::_Exit(1);
   }
@@ -104,6 +108,14 @@ constexpr text texts[] = {
     {cudaErrorIllegalAddress, "cudaErrorIllegalAddress",
      "an illegal memory access was encountered"},
     {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
+    {cudaErrorIllegalState, "cudaErrorIllegalState",
+     "the operation cannot be performed in the present state"},
+    {cudaErrorStreamCaptureUnsupported, "cudaErrorStreamCaptureUnsupported",
+     "operation not permitted when stream is capturing"},
+    {cudaErrorStreamCaptureInvalidated, "cudaErrorStreamCaptureInvalidated",
+     "operation failed due to a previous error during capture"},
+    {cudaErrorStreamCaptureWrongThread, "cudaErrorStreamCaptureWrongThread",
+     "attempt to terminate a thread-local capture sequence from another thread"},
 };
 
 text find_text(cudaError_t status) {
@@ -131,17 +143,57 @@ void remember(int status) {
 }
 
 entry::entry(char const* symbol, needs what) : lock_(self().lock) {
+  std::string_view const name(symbol);
+  // What only looks, and what gives something back, is no part of "every call".
+  bool const counted =
+      what == needs::device && name.find("Free") == name.npos && name.find("Destroy") == name.npos;
+  refused_ = count_call(symbol, counted ? "" : symbol);
+  injected_ = refused_ != 0;
+  if (!injected_ && what == needs::device) refused_ = missing();
+  if (name.starts_with("cuda")) remember(refused_);
+  if (what == needs::device && refused_ == 0) expect_margins(symbol);
+}
+
+int count_call(std::string const& symbol, std::string const& kind) {
   state& s = self();
   ++s.calls[symbol];
-  if (auto const it = s.failures.find(symbol); it != s.failures.end() && --it->second.first == 0) {
-    refused_ = it->second.second;
-    injected_ = true;
-    s.failures.erase(it);
-  } else if (what == needs::device) {
-    refused_ = missing();
+  int status = 0;
+  for (std::string const* key : {&symbol, &kind}) {
+    auto const it = s.failures.find(*key);
+    if (it == s.failures.end() || (key == &kind && kind == symbol)) continue;
+    if (--it->second.calls != 0) continue;
+    it->second.failed = symbol;
+    status = it->second.status;
   }
-  if (std::string_view(symbol).starts_with("cuda")) remember(refused_);
-  if (what == needs::device && refused_ == 0) expect_margins(symbol);
+  return status;
+}
+
+int launch(CUstream_st* stream, std::string const& name, void const* kernel, std::size_t bytes,
+           std::function<void()> const& run) {
+  int status = 0;
+  {
+    std::lock_guard const one(self().lock);
+    status = count_call("launch", "");
+    ++self().calls[name];
+    // A program has code for some architectures; on another its launches are refused.
+    if (status == 0 && !self().here.image) status = cudaErrorNoKernelImageForDevice;
+    remember(status);
+    if (status != 0) return status;
+    expect_stream(name.c_str(), stream);
+  }
+  std::vector<void const*> named;
+  for (std::size_t at = 0; at + sizeof(void*) <= bytes; at += sizeof(void*)) {
+    void const* word = nullptr;
+    std::memcpy(&word, static_cast<unsigned char const*>(kernel) + at, sizeof word);
+    if (on_device(word)) named.push_back(word);
+  }
+  // A captured launch has a copy of the arguments, and what they point to may be gone by then.
+  return perform(stream, [=] {
+    for (void const* p : named)
+      if (!on_device(p)) stop("kernel " + name + ": memory that it was captured with was freed");
+    launch_scope const scope(stream, name.c_str(), kernel, bytes);
+    run();
+  });
 }
 
 long calls(char const* symbol) {
@@ -162,6 +214,7 @@ pretend::~pretend() { self().here = before_; }
 failure::failure(char const* symbol, long n, int status) : symbol_(symbol) {
   self().failures[symbol_] = {n, status};
 }
+std::string failure::failed() const { return self().failures[symbol_].failed; }
 failure::~failure() { self().failures.erase(symbol_); }
 
 blas_request last_product() { return self().last; }

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// What the files of the fake share: allocations, streams and their order, and the frame of a call.
+// What the files of the fake share: allocations, streams and their order, captured work, and the
+// frame of a call.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <string>
+#include <thread>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -50,7 +53,20 @@ struct delivery {
   bool is_source = false;
 };
 
+/// What a stream does with the work that it is given.
+enum class capture_state { none, active, invalidated };
+
+/// A call that a capture has kept; running it checks its arguments again.
+using captured_call = std::function<void()>;
+
 }  // namespace fake_cuda
+
+struct CUgraph_st {
+  bool alive = true;
+  std::vector<fake_cuda::captured_call> calls;
+};
+
+struct CUgraphExec_st : CUgraph_st {};
 
 struct CUstream_st {
   int id = 0;
@@ -59,6 +75,10 @@ struct CUstream_st {
   std::map<int, long> seen;  ///< of each other stream: operations that ours come after
   std::deque<std::pair<long, fake_cuda::delivery>> pending;
   std::map<std::pair<fake_cuda::region, bool>, long> uses;  ///< (where, writes) -> clock
+  fake_cuda::capture_state capture = fake_cuda::capture_state::none;
+  bool relaxed = false;       ///< of a capture: whether unsafe calls may go on beside it
+  std::thread::id capturing;  ///< the thread that began it
+  std::vector<fake_cuda::captured_call> captured;
 };
 
 struct CUevent_st {
@@ -68,6 +88,13 @@ struct CUevent_st {
 };
 
 namespace fake_cuda {
+
+/// A call that is to fail.
+struct planned_failure {
+  long calls = 0;  ///< calls up to it
+  int status = 0;
+  std::string failed = "";  ///< the symbol, once it has
+};
 
 struct state {
   std::recursive_mutex lock;
@@ -79,9 +106,13 @@ struct state {
   bool touched = false;             ///< device memory was open since its margins were looked at
   std::deque<CUstream_st> streams;  ///< never shrinks: a destroyed one is recognised
   std::deque<CUevent_st> events;
+  std::deque<CUgraph_st> graphs;
+  std::deque<CUgraphExec_st> executables;
+  bool replays = false;           ///< captured calls run: nobody makes them now
   std::map<int, long> host_seen;  ///< of each stream: operations that the host has waited for
   std::map<std::string, long> calls;
-  std::map<std::string, std::pair<long, int>> failures;  ///< symbol -> (calls to go, status)
+  std::map<std::string, planned_failure> failures;
+  int dirty = 0;  ///< how many dirty_scratch live
   machine here;
   blas_request last;
   long live_handles = 0;  ///< of cuBLAS
@@ -105,8 +136,18 @@ void expect_stream(char const* symbol, CUstream_st* stream);
 void queue(char const* symbol, CUstream_st* stream, std::vector<use> const& uses);
 /// The host has waited for operations: copies arrive.
 void host_waits(std::map<int, long> const& seen);
+/// Runs an operation, or keeps it where its stream is being captured.
+/// \returns a status of the runtime
+int perform(CUstream_st* stream, captured_call const& run);
+/// The status, or 0, of a call that a capture of the calling thread forbids.
+int unsafe_in_capture();
+/// The status, or 0, of a call that waits for a stream; 0 stands for all streams.
+int waits_in_capture(CUstream_st* stream);
 /// Keeps a status for cudaGetLastError.
 void remember(int status);
+
+/// Counts a call. \returns the status that a test wants it to fail with, or 0
+int count_call(std::string const& symbol, std::string const& kind);
 
 /// The frame of a call: one at a time, counted, and refused where a test wants that.
 class entry {

@@ -104,8 +104,6 @@ launch_scope::launch_scope(CUstream_st* stream, char const* name, void const* ke
     : stream_(stream) {
   state& s = self();
   std::lock_guard const one(s.lock);
-  ++s.calls["launch"];
-  ++s.calls[name];
   expect_margins(name);
   std::vector<use> reads;
   for (std::size_t at = 0; at + sizeof(void*) <= bytes; at += sizeof(void*)) {
@@ -155,6 +153,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   expect_stream("cudaStreamDestroy", stream);
   // "In case the device is still doing work in the stream, the function will return immediately":
   // what was not waited for never reaches the host here.
+  if (stream->capture != capture_state::none)
+    stop("cudaStreamDestroy: the stream is being captured");
   stream->pending.clear();
   stream->alive = false;
   return cudaSuccess;
@@ -164,6 +164,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   entry const e("cudaStreamSynchronize", entry::needs::device);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
   expect_stream("cudaStreamSynchronize", stream);
+  if (int const status = waits_in_capture(stream)) return static_cast<cudaError_t>(status);
   host_waits(everything(*stream));
   return cudaSuccess;
 }
@@ -172,6 +173,7 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
   entry const e("cudaStreamQuery", entry::needs::device);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
   expect_stream("cudaStreamQuery", stream);
+  if (int const status = waits_in_capture(stream)) return static_cast<cudaError_t>(status);
   host_waits(everything(*stream));
   return cudaSuccess;
 }
@@ -179,6 +181,9 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
 cudaError_t cudaDeviceSynchronize() {
   entry const e("cudaDeviceSynchronize", entry::needs::device);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  // "It is also invalid to query the execution status of or synchronize a broader handle which
+  // encompasses an active stream capture, such as a device or context handle".
+  if (int const status = waits_in_capture(nullptr)) return static_cast<cudaError_t>(status);
   for (CUstream_st const& stream : self().streams)
     if (stream.alive) host_waits(everything(stream));
   return cudaSuccess;
@@ -192,6 +197,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
   // "Makes all future work submitted to stream wait for all work captured in event": an event that
   // nothing was recorded in waits for nothing, which nobody means.
   if (!event->recorded) stop("cudaStreamWaitEvent: nothing was recorded in the event");
+  if (stream->capture != capture_state::none) stop("cudaStreamWaitEvent: the stream is captured");
   merge(stream->seen, event->seen);
   return cudaSuccess;
 }
@@ -216,6 +222,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
   expect_event("cudaEventRecord", event);
   expect_stream("cudaEventRecord", stream);
+  // An event of a capture makes other streams part of it, which nobody here means.
+  if (stream->capture != capture_state::none) stop("cudaEventRecord: the stream is being captured");
   event->recorded = true;
   event->seen = everything(*stream);
   return cudaSuccess;

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -229,9 +230,11 @@ std::uint64_t shuffle_xor_bits(std::uint64_t bits, unsigned mask) {
 
 void detail::launch_kernel(stream_ref stream, launch_shape shape, void (*body)(void const*),
                            void const* kernel, std::size_t bytes, char const* name) {
-  fake_cuda::launched_kernel const launched(shape, body, kernel, bytes, name);
-  fake_cuda::launch_scope const scope(stream.handle, launched.name.c_str(), kernel, bytes);
-  fake_cuda::grid_run(launched).run();
+  auto const launched =
+      std::make_shared<fake_cuda::launched_kernel const>(shape, body, kernel, bytes, name);
+  fake_cuda::launch(stream.handle, launched->name, launched->arguments.get(), bytes,
+                    [launched] { fake_cuda::grid_run(*launched).run(); });
+  check_launch(name);
 }
 
 }  // namespace stiefelx::cuda

@@ -15,6 +15,7 @@
 
 #include <cuda/child.hpp>
 #include <fake_cuda/executor.hpp>
+#include <stiefelx/cuda/buffer.hpp>
 #include <stiefelx/cuda/lane.hpp>
 
 namespace {
@@ -66,6 +67,24 @@ struct two_sums {
     double const v = number(cuda::thread_rank());
     double const first = sum(v, shared());
     out[cuda::thread_rank()] = first + sum(v * v, shared() + (wrong ? 0 : 2));
+  }
+};
+
+// Two items of a batch in one block, as run_batch() has them: the second one writes the work memory
+// of the first.
+struct two_items {
+  bool wrong;
+  double* out;
+  void operator()() const {
+    unsigned const rank = cuda::thread_rank();
+    double sum = 0;
+    for (unsigned item = 0; item < 2; ++item) {
+      shared()[rank] = number(rank) + item;
+      cuda::block_barrier();
+      sum += shared()[lanes - 1 - rank];
+      if (!wrong) cuda::block_barrier();
+    }
+    out[rank] = sum;
   }
 };
 
@@ -128,6 +147,11 @@ void missing_double_buffer(bool wrong) {
   expect_numbers(two_sums{wrong, nullptr}, 4 * sizeof(double), [=](unsigned) { return expected; });
 }
 
+void missing_barrier_between_items(bool wrong) {
+  expect_numbers(two_items{wrong, nullptr}, lanes * sizeof(double),
+                 [](unsigned k) { return 2 * number(lanes - 1 - k) + 1; });
+}
+
 void missing_lanes(bool wrong) {
   expect_numbers(some_lanes_shuffle{wrong, nullptr}, 0, [](unsigned k) { return number(k ^ 1u); });
 }
@@ -155,6 +179,8 @@ bug const bugs[] = {
     {"missing_barrier", missing_barrier, thrown, "wrong numbers", exit_code, "data race"},
     {"missing_double_buffer", missing_double_buffer, thrown, "wrong numbers", exit_code,
      "data race"},
+    {"missing_barrier_between_items", missing_barrier_between_items, thrown, "wrong numbers",
+     exit_code, "data race"},
     {"divergent_barrier", own_number<some_lanes_wait>, stopped,
      "lane 0 waits at a barrier, and lane 32 has returned", stopped,
      "lane 0 waits at a barrier, and lane 32 has returned"},

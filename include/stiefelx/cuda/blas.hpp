@@ -12,6 +12,7 @@
 #include <cublas_v2.h>
 
 #include <stiefelx/core/shape.hpp>
+#include <stiefelx/cuda/buffer.hpp>
 #include <stiefelx/cuda/matrix.hpp>
 #include <stiefelx/cuda/runtime.hpp>
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 
+#include <stiefelx/core/matrix.hpp>
 #include <stiefelx/cuda/arena.hpp>
 #include <stiefelx/cuda/blas.hpp>
 #include <stiefelx/cuda/runtime.hpp>
@@ -15,6 +16,7 @@ struct context_options {
   int device = 0;                  ///< number of the device
   bool tf32 = false;               ///< whether products of float may round their factors to TF32
   std::size_t blas_workspace = 0;  ///< bytes for cuBLAS, or 0 for what NVIDIA recommends
+  index_t dense_expert_columns = 512;  ///< of the verb of that name
 };
 
 /// \brief Where and how work runs on a device: its queue, scratch memory and cuBLAS.
@@ -58,5 +60,13 @@ struct context {
     return choices;
   }
 };
+
+/// \brief Columns E r of a bank of experts up to which tokens are multiplied with every expert.
+/// \ingroup cuda
+///
+/// Such a product reads each token once and is bound by memory; products with chosen experts are not.
+/// \param[in] ctx  whose option it is
+/// \returns context_options::dense_expert_columns
+inline index_t dense_expert_columns(context const& ctx) { return ctx.options.dense_expert_columns; }
 
 }  // namespace stiefelx::cuda

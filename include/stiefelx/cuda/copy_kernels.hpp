@@ -2,10 +2,12 @@
 #pragma once
 
 #include <algorithm>
+#include <string>
 #include <type_traits>
 
 #include <stiefelx/core/matrix.hpp>
 #include <stiefelx/core/matrix_ref.hpp>
+#include <stiefelx/core/shape.hpp>
 #include <stiefelx/cuda/lane.hpp>
 #include <stiefelx/cuda/runtime.hpp>
 
@@ -88,13 +90,27 @@ struct transpose_tiles {
   }
 };
 
+namespace detail {
+
+template <class T>
+void expect_sizes(char const* function, char const* argument, matrix_ref<T> a, index_t rows,
+                  index_t cols) {
+  if (a.rows == rows && a.cols == cols) return;
+  stiefelx::detail::throw_shape(function, argument, a.rows, a.cols,
+                                std::to_string(rows) + "x" + std::to_string(cols));
+}
+
+}  // namespace detail
+
 /// \brief Queues to = from with a conversion.
 /// \ingroup cuda
 /// \param[in]  queue  where to queue it
 /// \param[in]  from   any shape
 /// \param[out] to     of from's shape, apart from it
+/// \throws shape_error  when the shapes differ
 template <class From, class To>
 void queue_conversion(stream_ref queue, matrix_ref<From const> from, matrix_ref<To> to) {
+  detail::expect_sizes("queue_conversion", "to", to, from.rows, from.cols);
   if (to.rows == 0 || to.cols == 0) return;
   // Columns that follow each other are one: then a single row keeps every lane busy too.
   if (from.stride == from.rows && to.stride == to.rows) {
@@ -115,9 +131,11 @@ void queue_conversion(stream_ref queue, matrix_ref<From const> from, matrix_ref<
 /// \param[in]  from            m x n
 /// \param[out] to              n x m, apart from from; from itself with above_diagonal
 /// \param[in]  above_diagonal  whether only the entries above from's diagonal are moved
+/// \throws shape_error  when the shapes do not fit
 template <class From, class To>
 void queue_transpose(stream_ref queue, matrix_ref<From const> from, matrix_ref<To> to,
                      bool above_diagonal = false) {
+  detail::expect_sizes("queue_transpose", "to", to, from.cols, from.rows);
   if (to.rows == 0 || to.cols == 0) return;
   using kernel = transpose_tiles<From, To>;
   auto const tiles = [](index_t size) { return (size + (kernel::width - 1)) / kernel::width; };

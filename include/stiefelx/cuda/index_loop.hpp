@@ -57,6 +57,7 @@ void for_each_index(stream_ref queue, index_t count, Body const& body) {
     thrust::for_each_n(thrust::cuda::par_nosync.on(queue.handle),
                        thrust::counting_iterator<index_t>(0), count, body);
   } catch (thrust::system_error const& failure) {
+    expect_kernel_image(static_cast<cudaError_t>(failure.code().value()), current_device());
     throw cuda_error(std::string("thrust::for_each_n: ") + failure.what());
   }
 #else

@@ -3,6 +3,8 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
+#include <limits>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -12,6 +14,7 @@
 #include <stiefelx/core/narrow.hpp>
 #include <stiefelx/core/shape.hpp>
 #include <stiefelx/cuda/arena.hpp>
+#include <stiefelx/cuda/buffer.hpp>
 #include <stiefelx/cuda/runtime.hpp>
 
 /// \file
@@ -48,8 +51,24 @@ inline void expect_layout(char const* function, index_t rows, index_t cols, inde
         "at most as many rows as its stride, which is " + std::to_string(stride));
 }
 
+// Memory that entries cannot lie in shows itself in whatever kernel comes first.
+template <class T>
+void expect_address(T const* data, index_t rows, index_t cols) {
+  auto const address = reinterpret_cast<std::uintptr_t>(data);
+  if (rows == 0 || cols == 0 || (address != 0 && address % alignof(T) == 0)) return;
+  stiefelx::detail::throw_shape(
+      "cuda::matrix_view", "the matrix", rows, cols,
+      address == 0 ? "an address, found null"
+                   : "an address that is a multiple of " + std::to_string(alignof(T)));
+}
+
 inline std::size_t entry_count(index_t rows, index_t cols) {
   expect_layout("cuda::matrix", rows, cols, rows);
+  // The bytes of entries up to 8 bytes large must fit an index too.
+  constexpr index_t most = std::numeric_limits<index_t>::max() / 8;
+  if (rows > 0 && cols > most / rows)
+    stiefelx::detail::throw_shape("cuda::matrix", "the matrix", rows, cols,
+                                  "at most " + std::to_string(most) + " entries");
   return static_cast<std::size_t>(rows) * static_cast<std::size_t>(cols);
 }
 
@@ -73,11 +92,13 @@ class matrix_view {
   /// \param[in] rows    rows
   /// \param[in] cols    columns
   /// \param[in] stride  entries from one column to the next, at least rows
-  /// \throws shape_error  on a negative size or a smaller stride
+  /// \throws shape_error  on a negative size or a smaller stride, and where entries have no address
+  ///                      or one that is no multiple of their alignment
   matrix_view(T* data, index_t rows, index_t cols, index_t stride)
       : area_{data, rows, cols, stride} {
     static_assert(DeviceScalar<Scalar>, "entries are float, double, int, bfloat16 or float16");
     detail::expect_layout("cuda::matrix_view", rows, cols, stride);
+    detail::expect_address(data, rows, cols);
   }
   /// \brief Wraps device memory whose columns follow each other.
   /// \param[in] data  first entry, on the device
@@ -200,7 +221,7 @@ class owned_matrix {
   /// \param[in] memory  where to take them from: nothing for matrix, an arena for scratch_matrix
   /// \param[in] rows    rows
   /// \param[in] cols    columns
-  /// \throws shape_error  on a negative size
+  /// \throws shape_error  on a negative size, or one beyond what an index can count
   /// \throws cuda_error   when the device has no more memory
   template <class... Source>
     requires(sizeof...(Source) == 0 || (std::same_as<Source, arena> && ...))

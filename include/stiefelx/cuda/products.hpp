@@ -39,6 +39,10 @@ void expect_product(context& ctx, char const* function, A const& a, B const& b, 
   expect_shape(function, "c", c, a.rows(), b.cols());
   expect_distinct(ctx, function, "c", c, "a", a);
   expect_distinct(ctx, function, "c", c, "b", b);
+  // Here, since a conversion may be queued before a product is.
+  expect_blas_sizes(function, "a", a);
+  expect_blas_sizes(function, "b", b);
+  expect_blas_sizes(function, "c", c);
 }
 
 template <DevicePlain C>
@@ -93,6 +97,14 @@ void multiply_into(context& ctx, char const* function, blas_factor<R> s, A const
   }
 }
 
+// c = a b, once it is known to fit.
+template <DeviceMatrix A, DeviceMatrix B, DevicePlain C>
+void multiply_checked(context& ctx, char const* function, A const& a, B const& b, C& c) {
+  if (c.rows() == 0 || c.cols() == 0) return;
+  if (a.cols() == 0) return clear(ctx, c);
+  multiply_into<scalar_t<C>>(ctx, function, {}, a, b, c, false);
+}
+
 }  // namespace detail
 
 /// c = a b.
@@ -111,9 +123,7 @@ template <DeviceMatrix A, DeviceMatrix B, DeviceOutput C>
   requires DeviceProduct<A, B, C>
 void multiply(context& ctx, A const& a, B const& b, C&& c) {
   detail::expect_product(ctx, "multiply", a, b, c);
-  if (c.rows() == 0 || c.cols() == 0) return;
-  if (a.cols() == 0) return detail::clear(ctx, c);
-  detail::multiply_into<scalar_t<C>>(ctx, "multiply", {}, a, b, c, false);
+  detail::multiply_checked(ctx, "multiply", a, b, c);
 }
 
 /// c += s a b.
@@ -160,8 +170,10 @@ template <DeviceMatrix A, DeviceMatrix B>
   requires DeviceProduct<A, B, matrix<arithmetic_t<scalar_t<A>>>>
 scratch_matrix<arithmetic_t<scalar_t<A>>> product(context& ctx, A const& a, B const& b) {
   expect_shape("product", "b", b, a.cols(), b.cols());
+  detail::expect_blas_sizes("product", "a", a);
+  detail::expect_blas_sizes("product", "b", b);
   auto made = scratch<arithmetic_t<scalar_t<A>>>(ctx, a.rows(), b.cols());
-  multiply(ctx, a, b, made);
+  detail::multiply_checked(ctx, "product", a, b, made);
   return made;
 }
 

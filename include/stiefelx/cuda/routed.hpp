@@ -4,15 +4,18 @@
 #include <algorithm>
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <type_traits>
 
 #include <stiefelx/core/alias.hpp>
 #include <stiefelx/core/shape.hpp>
 #include <stiefelx/cuda/context.hpp>
+#include <stiefelx/cuda/kernels/entrywise.hpp>
 #include <stiefelx/cuda/kernels/routed_dots.hpp>
 #include <stiefelx/cuda/kernels/routed_outer.hpp>
 #include <stiefelx/cuda/kernels/routed_sums.hpp>
+#include <stiefelx/cuda/kernels/routed_totals.hpp>
 #include <stiefelx/cuda/matrix.hpp>
 #include <stiefelx/cuda/transfer.hpp>
 
@@ -25,10 +28,14 @@
 /// Expert e owns the columns e r .. e r + r - 1 of a d x (E r) matrix a, and slot i of a token the
 /// rows i r .. i r + r - 1 of its column of a (k r) x T matrix h.
 ///
-/// Each verb is one launch whose size follows from the shapes: nothing is gathered, nothing counted
-/// on the host, and nothing waits. ids stays on the device and is not read before the kernel runs,
-/// so an id of E or more cannot be reported: its slot counts as empty. The order of every sum
-/// follows from shapes and ids, without an atomic operation.
+/// Each verb is one launch or two, whose sizes follow from the shapes: nothing is gathered, nothing
+/// counted on the host, and nothing waits. ids stays on the device and is not read before the kernel
+/// runs, so an id of E or more cannot be reported: its slot counts as empty. The order of every sum
+/// follows from shapes and ids, without an atomic operation, and is the same for every layout: where
+/// packs of 16 bytes cannot be loaded at once, their entries are loaded one by one.
+///
+/// Experts that are read may be stored in two bytes an entry where tokens are float: they become
+/// float in registers, and results have the bits that the widened experts give.
 
 namespace stiefelx::cuda {
 
@@ -80,18 +87,23 @@ inline unsigned block_count(index_t size, index_t of_block) {
   return static_cast<unsigned>((size + of_block - 1) / of_block);
 }
 
-// The experts of a matrix whose columns, or whose rows if it is an adjoint, lie in memory.
-template <DeviceMatrix A>
-auto experts_of(A const& a) {
-  return expert_columns<scalar_t<A> const, is_adjoint<A>>{a.data(), a.rows(), a.cols(), a.stride()};
+// Whether packs of V entries of a column may be loaded at once.
+template <int V, class T>
+bool has_packs(T const* first, index_t stride, index_t cols) {
+  return reinterpret_cast<std::uintptr_t>(first) % (V * sizeof(T)) == 0 &&
+         (cols <= 1 || stride % V == 0);
 }
 
-template <class A>
-bool has_aligned_experts(A const& a) {
-  if constexpr (is_adjoint<A>)
-    return true;
-  else
-    return has_aligned_columns(ref(a));
+// The experts of a matrix whose columns, or whose rows if it is an adjoint, lie in memory; a pack of
+// the kernels for tokens of T has so many rows, or 16 bytes along a row.
+template <class T, DeviceMatrix A>
+auto experts_of(A const& a, index_t rank) {
+  using S = scalar_t<A>;
+  constexpr bool by_rows = is_adjoint<A>;
+  constexpr int v = by_rows ? pack_entries<S> : pack_entries<T>;
+  bool const is_packed = (!by_rows || rank % v == 0) &&
+                         has_packs<v>(a.data(), a.stride(), by_rows ? a.rows() : a.cols());
+  return expert_columns<S const, by_rows>{a.data(), a.rows(), a.cols(), a.stride(), is_packed};
 }
 
 // Calls f with the coefficient as kernels take it. One that is an entry of the output is copied
@@ -112,41 +124,86 @@ void with_number(context& ctx, char const* function, C const& c, Y const& y, F c
   }
 }
 
-template <int V, bool ByRows, class T>
+template <bool Packed, bool ByRows, class A, class T>
 void queue_routed_dots(context& ctx, routing_sizes const& z, matrix_ref<int const> ids,
-                       expert_columns<T const, ByRows> a, matrix_ref<T const> x, matrix_ref<T> h) {
+                       expert_columns<A const, ByRows> a, matrix_ref<T const> x, matrix_ref<T> h) {
   int const tokens = tokens_of_block(z, 32, 128);
   launch(ctx.queue,
          {block_count(z.tokens, tokens), block_count(z.rank, rank_tile), routed_threads,
           sorted_slots::shared_bytes(tokens * z.slots)},
-         routed_dots<V, ByRows, T>{slot_ids_of(z, ids), a, x, h, z.rank, tokens});
+         routed_dots<Packed, ByRows, A, T>{slot_ids_of(z, ids), a, x, h, z.rank, tokens});
 }
 
-template <int V, bool ByRows, class T, class C>
+template <bool Packed, bool ByRows, class A, class T, class C>
 void queue_routed_sums(context& ctx, routing_sizes const& z, matrix_ref<int const> ids,
-                       device_number<T, C> s, expert_columns<T const, ByRows> a,
+                       device_number<T, C> s, expert_columns<A const, ByRows> a,
                        matrix_ref<T const> h, matrix_ref<T> y) {
+  using kernel = routed_sums<Packed, ByRows, A, T, C>;
   int const tokens = tokens_of_block(z, 16, 64);
   std::size_t const sums =
-      static_cast<std::size_t>(tokens) * routed_threads * sizeof(entry_pack<T, V>);
+      static_cast<std::size_t>(tokens) * routed_threads * sizeof(typename kernel::pack);
   launch(ctx.queue,
-         {block_count(z.tokens, tokens), block_count(z.width, index_t{routed_threads} * V),
+         {block_count(z.tokens, tokens), block_count(z.width, index_t{routed_threads} * kernel::V),
           routed_threads, sums + sorted_slots::shared_bytes(tokens * z.slots)},
-         routed_sums<V, ByRows, T, C>{slot_ids_of(z, ids), s, a, h, y, z.rank, tokens});
+         kernel{slot_ids_of(z, ids), s, a, h, y, z.rank, tokens});
 }
 
-template <int V, bool ByRows, class T, class C>
+// Tokens of a part, such that blocks of all parts are at most so many, and none has few tokens.
+inline index_t tokens_of_part(index_t tokens, index_t blocks_of_part) {
+  constexpr index_t most_blocks = 128, fewest_tokens = 64;
+  index_t const parts = std::clamp<index_t>(most_blocks / blocks_of_part, 1,
+                                            (tokens + (fewest_tokens - 1)) / fewest_tokens);
+  return (tokens + parts - 1) / parts;
+}
+
+template <bool Packed, bool ByRows, class T, class C>
 void queue_routed_outer(context& ctx, routing_sizes const& z, matrix_ref<int const> ids,
                         device_number<T, C> s, matrix_ref<T const> x, matrix_ref<T const> h,
-                        expert_columns<T, ByRows> a, bool is_aligned) {
-  index_t const tokens = std::max<index_t>(1024 / z.slots, 1);
-  unsigned const row_tiles = block_count(z.width, index_t{routed_threads} * V);
+                        matrix_ref<T> a) {
+  using kernel = routed_outer<Packed, ByRows, T, C>;
+  unsigned const tiles = z.rank > rank_tile ? kernel::most_tiles : 1;
+  unsigned const threads = tiles * kernel::row_lanes;
+  unsigned const row_tiles = block_count(z.width, index_t{kernel::row_lanes} * kernel::V);
+  unsigned const rank_tiles = block_count(z.rank, index_t{tiles} * rank_tile);
+  index_t const tokens = tokens_of_part(z.tokens, index_t{row_tiles} * rank_tiles * z.experts);
+  unsigned const parts = block_count(z.tokens, tokens);
+  auto const stretch = std::min(std::max<index_t>(1024 / z.slots, 1), tokens);
   auto const blocks_y = static_cast<unsigned>(std::min<index_t>(z.experts, 65535));
-  launch(ctx.queue,
-         {row_tiles * block_count(z.rank, rank_tile), blocks_y, routed_threads,
-          slots_of_expert::shared_bytes(tokens * z.slots, routed_threads)},
-         routed_outer<V, ByRows, T, C>{slot_ids_of(z, ids), s, x, h, a, z.rank,
-                                       static_cast<int>(tokens), row_tiles, blocks_y, is_aligned});
+  auto const queue = [&](matrix_ref<T> to, index_t step, int* found) {
+    bool const is_packed =
+        (!ByRows || z.rank % kernel::V == 0) && has_packs<kernel::V>(to.data, to.stride, to.cols);
+    launch(ctx.queue,
+           {row_tiles * rank_tiles * parts, blocks_y, threads,
+            kernel::shared_bytes(stretch * z.slots, threads)},
+           kernel{slot_ids_of(z, ids),
+                  s,
+                  x,
+                  h,
+                  {to.data, z.width, z.experts * z.rank, to.stride, is_packed},
+                  step,
+                  found,
+                  z.rank,
+                  tokens,
+                  static_cast<int>(stretch),
+                  row_tiles,
+                  rank_tiles,
+                  blocks_y});
+  };
+  if (parts == 1) return queue(a, 0, nullptr);
+  index_t const stride = (a.rows + (kernel::V - 1)) / kernel::V * kernel::V, step = stride * a.cols;
+  auto sums = scratch<T>(ctx, stride, a.cols * index_t{parts});
+  auto found = scratch<int>(ctx, z.experts, index_t{parts});
+  queue({sums.data(), a.rows, a.cols, stride}, step, found.data());
+  queue_entrywise<kernel::V>(ctx.queue, has_aligned_columns(a), a.rows, a.cols,
+                             routed_totals<ByRows, T, C>{{a.data, a.stride, false},
+                                                         sums.data(),
+                                                         stride,
+                                                         step,
+                                                         found.data(),
+                                                         static_cast<int>(z.experts),
+                                                         static_cast<int>(parts),
+                                                         static_cast<unsigned>(z.rank),
+                                                         s});
 }
 
 }  // namespace detail
@@ -155,7 +212,8 @@ void queue_routed_outer(context& ctx, routing_sizes const& z, matrix_ref<int con
 /// \ingroup cuda
 /// \param[in]  ctx  where to run
 /// \param[in]  ids  k x T of int
-/// \param[in]  a    d x (E r); an adjoint of (E r) x d is as good
+/// \param[in]  a    d x (E r), of x's scalar, or of two bytes an entry where that is float; an adjoint of
+///                  (E r) x d is as good
 /// \param[in]  x    d x T
 /// \param[out] h    (k r) x T; must not overlap an input
 /// \throws shape_error  if sizes do not fit each other
@@ -165,7 +223,7 @@ void queue_routed_outer(context& ctx, routing_sizes const& z, matrix_ref<int con
 /// experts, and an expert once for every four of its tokens in a block, mostly from caches; a
 /// scratch copy of an adjoint ids or x
 template <DeviceMatrix Ids, DeviceMatrix A, DeviceMatrix X, DeviceOutput H>
-  requires SameScalar<A, X, H> && std::floating_point<scalar_t<H>> &&
+  requires SameScalar<X, H> && StoredAs<scalar_t<H>, A> && std::floating_point<scalar_t<H>> &&
            std::same_as<scalar_t<Ids>, int>
 void routed_multiply(context& ctx, Ids const& ids, A const& a, X const& x, H&& h) {
   using T = scalar_t<H>;
@@ -178,11 +236,11 @@ void routed_multiply(context& ctx, Ids const& ids, A const& a, X const& x, H&& h
   if (z.is_empty()) return;
   auto const&& chosen = dense(ctx, ids);
   auto const&& tokens = dense(ctx, x);
-  auto const experts = detail::experts_of(a);
-  if (has_aligned_columns(ref(tokens)) && detail::has_aligned_experts(a))
-    detail::queue_routed_dots<pack_entries<T>>(ctx, z, ref(chosen), experts, ref(tokens), ref(h));
+  auto const experts = detail::experts_of<T>(a, z.rank);
+  if (has_aligned_columns(ref(tokens)))
+    detail::queue_routed_dots<true>(ctx, z, ref(chosen), experts, ref(tokens), ref(h));
   else
-    detail::queue_routed_dots<1>(ctx, z, ref(chosen), experts, ref(tokens), ref(h));
+    detail::queue_routed_dots<false>(ctx, z, ref(chosen), experts, ref(tokens), ref(h));
 }
 
 /// y_t += s times the sum over the slots i of token t of A_e h_i, e = ids(i, t).
@@ -190,7 +248,8 @@ void routed_multiply(context& ctx, Ids const& ids, A const& a, X const& x, H&& h
 /// \param[in]     ctx  where to run
 /// \param[in]     s    a number, or a real 1 x 1 matrix, which is read on the device
 /// \param[in]     ids  k x T of int; an empty slot adds nothing, whatever h holds there
-/// \param[in]     a    d x (E r); an adjoint of (E r) x d is as good
+/// \param[in]     a    d x (E r), of y's scalar, or of two bytes an entry where that is float; an
+///                     adjoint of (E r) x d is as good
 /// \param[in]     h    (k r) x T
 /// \param[in,out] y    d x T; must not overlap an input but s
 /// \throws shape_error  if sizes do not fit each other
@@ -200,7 +259,7 @@ void routed_multiply(context& ctx, Ids const& ids, A const& a, X const& x, H&& h
 /// packs of rows, and an expert once for all of its tokens in a block; a scratch copy of an adjoint
 /// ids or h
 template <DeviceCoefficient C, DeviceMatrix Ids, DeviceMatrix A, DeviceMatrix H, DeviceOutput Y>
-  requires SameScalar<A, H, Y> && std::floating_point<scalar_t<Y>> &&
+  requires SameScalar<H, Y> && StoredAs<scalar_t<Y>, A> && std::floating_point<scalar_t<Y>> &&
            std::same_as<scalar_t<Ids>, int>
 void routed_multiply_add(context& ctx, C const& s, Ids const& ids, A const& a, H const& h, Y&& y) {
   using T = scalar_t<Y>;
@@ -214,12 +273,11 @@ void routed_multiply_add(context& ctx, C const& s, Ids const& ids, A const& a, H
     if (z.is_empty() || z.width == 0) return;
     auto const&& chosen = dense(ctx, ids);
     auto const&& parts = dense(ctx, h);
-    auto const experts = detail::experts_of(a);
-    if (has_aligned_columns(ref(y)) && detail::has_aligned_experts(a))
-      detail::queue_routed_sums<pack_entries<T>>(ctx, z, ref(chosen), number, experts, ref(parts),
-                                                 ref(y));
+    auto const experts = detail::experts_of<T>(a, z.rank);
+    if (has_aligned_columns(ref(y)))
+      detail::queue_routed_sums<true>(ctx, z, ref(chosen), number, experts, ref(parts), ref(y));
     else
-      detail::queue_routed_sums<1>(ctx, z, ref(chosen), number, experts, ref(parts), ref(y));
+      detail::queue_routed_sums<false>(ctx, z, ref(chosen), number, experts, ref(parts), ref(y));
   });
 }
 
@@ -240,13 +298,12 @@ void routed_outer_products(context& ctx, char const* function, char const* outpu
     auto const&& chosen = dense(ctx, ids);
     auto const&& tokens = dense(ctx, x);
     auto const&& parts = dense(ctx, h);
-    bool const aligned = has_aligned_columns(ref(out));
-    expert_columns<T, ByRows> const experts{out.data(), z.width, z.experts * z.rank, out.stride()};
     if (has_aligned_columns(ref(tokens)))
-      queue_routed_outer<pack_entries<T>>(ctx, z, ref(chosen), number, ref(tokens), ref(parts),
-                                          experts, aligned);
+      queue_routed_outer<true, ByRows>(ctx, z, ref(chosen), number, ref(tokens), ref(parts),
+                                       ref(out));
     else
-      queue_routed_outer<1>(ctx, z, ref(chosen), number, ref(tokens), ref(parts), experts, aligned);
+      queue_routed_outer<false, ByRows>(ctx, z, ref(chosen), number, ref(tokens), ref(parts),
+                                        ref(out));
   });
 }
 
@@ -264,9 +321,11 @@ void routed_outer_products(context& ctx, char const* function, char const* outpu
 /// \throws shape_error  if sizes do not fit each other
 /// \throws alias_error  if a overlaps ids, x or h
 /// \par Cost
-/// one launch; 2 d r flops a slot that is not empty; reads each token r / 8 times for each of its
-/// slots, ids once for every tile of 8 columns and 128 packs of rows, reads and writes a; a scratch
-/// copy of an adjoint input
+/// two launches, or one where there are few tokens or many blocks without; 2 d r flops a slot that is
+/// not empty; reads each token r / 16 times for each of its slots, ids once for every 16 columns and
+/// 128 packs of rows, reads and writes a. The tokens are divided into as many parts as 128 blocks
+/// allow, each of 64 tokens or more; their sums take at most 4 MiB of scratch, whatever the number of
+/// tokens. A scratch copy of an adjoint input
 template <DeviceCoefficient C, DeviceMatrix Ids, DeviceMatrix X, DeviceMatrix H, DeviceOutput A>
   requires SameScalar<A, X, H> && std::floating_point<scalar_t<A>> &&
            std::same_as<scalar_t<Ids>, int>

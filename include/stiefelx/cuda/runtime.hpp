@@ -29,8 +29,17 @@ namespace detail {
 [[noreturn]] STIEFELX_COLD inline void throw_cuda_error(cudaError_t status, char const* call) {
   // The runtime keeps the error and would report it again after the next launch.
   (void)cudaGetLastError();
+  char const* const advice = status == cudaErrorStreamCaptureUnsupported
+                                 ? "; a captured step must neither allocate device memory nor wait"
+                                 : "";
   throw cuda_error(std::string(call) + ": " + cudaGetErrorString(status) + " (error " +
-                   std::to_string(static_cast<int>(status)) + ")");
+                   std::to_string(static_cast<int>(status)) + ")" + advice);
+}
+
+// For calls of destructors: an error that nobody hears of would be blamed on the next launch.
+inline bool succeeds(cudaError_t status) noexcept {
+  if (status != cudaSuccess) (void)cudaGetLastError();
+  return status == cudaSuccess;
 }
 
 inline std::string dotted_version(int version) {
@@ -150,13 +159,13 @@ inline void expect_kernel_image(cudaError_t status, int device) {
 
 /// \brief Throws unless the launch just made was accepted.
 /// \ingroup cuda
-/// \param[in] call  what was launched, for the text
+/// \param[in] kernel  what was launched, for the text
 /// \throws cuda_error  naming it
-inline void check_launch(char const* call) {
+inline void check_launch(char const* kernel) {
   cudaError_t const status = cudaGetLastError();
   if (status == cudaSuccess) return;
   expect_kernel_image(status, current_device());
-  check(status, call);
+  check(status, (std::string("launch of kernel ") + kernel).c_str());
 }
 
 /// \brief Lets a kernel use more than 48 KiB of dynamic shared memory.
@@ -186,7 +195,9 @@ inline void synchronize(stream_ref queue) {
 /// \brief Waits as synchronize() does and drops errors: for destructors.
 /// \ingroup cuda
 /// \param[in] queue  whose work
-inline void finish(stream_ref queue) noexcept { (void)cudaStreamSynchronize(queue.handle); }
+inline void finish(stream_ref queue) noexcept {
+  (void)detail::succeeds(cudaStreamSynchronize(queue.handle));
+}
 
 /// \brief Owns a queue of device work that never waits for the default stream.
 /// \ingroup cuda
@@ -201,7 +212,7 @@ class stream {
   stream(stream&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
   stream& operator=(stream&&) = delete;
   ~stream() {
-    if (handle_ != nullptr) (void)cudaStreamDestroy(handle_);
+    if (handle_ != nullptr) (void)detail::succeeds(cudaStreamDestroy(handle_));
   }
 
   /// \returns the queue, borrowed
@@ -209,6 +220,70 @@ class stream {
 
  private:
   cudaStream_t handle_ = nullptr;
+};
+
+/// \brief Whether work is being recorded instead of run.
+/// \ingroup cuda
+/// \param[in] queue  where it is queued
+/// \returns true from begin_capture() to end_capture()
+inline bool is_capturing(stream_ref queue) {
+  cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+  check(cudaStreamIsCapturing(queue.handle, &status), "cudaStreamIsCapturing");
+  return status != cudaStreamCaptureStatusNone;
+}
+
+/// \brief Records the work queued from now on instead of running it.
+/// \ingroup cuda
+///
+/// Until end_capture() the calling thread must neither allocate device memory nor wait; other
+/// threads may.
+/// \param[in] queue  whose work; not being recorded already
+inline void begin_capture(stream_ref queue) {
+  check(cudaStreamBeginCapture(queue.handle, cudaStreamCaptureModeThreadLocal),
+        "cudaStreamBeginCapture");
+}
+
+/// \brief Ends a recording and drops it and all errors: for destructors.
+/// \ingroup cuda
+/// \param[in] queue  as given to begin_capture()
+inline void abandon_capture(stream_ref queue) noexcept {
+  cudaGraph_t recorded = nullptr;
+  if (detail::succeeds(cudaStreamEndCapture(queue.handle, &recorded)))
+    (void)detail::succeeds(cudaGraphDestroy(recorded));
+}
+
+/// \brief Owns recorded work that can be queued as a whole.
+/// \ingroup cuda
+class recorded_work {
+ public:
+  /// \brief Ends a recording; it has ended also when this throws.
+  /// \param[in] queue  as given to begin_capture()
+  /// \throws cuda_error  when something that a recording does not allow was done, or when the
+  ///                     device takes no more recordings
+  explicit recorded_work(stream_ref queue) {
+    cudaGraph_t recorded = nullptr;
+    check(cudaStreamEndCapture(queue.handle, &recorded), "cudaStreamEndCapture");
+    cudaError_t const status = cudaGraphInstantiate(&handle_, recorded, 0);
+    // What can be queued is a copy.
+    (void)detail::succeeds(cudaGraphDestroy(recorded));
+    check(status, "cudaGraphInstantiate");
+  }
+  /// Takes over the recording; the source is left without one.
+  /// \param[in] other  owner until now
+  recorded_work(recorded_work&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
+  recorded_work& operator=(recorded_work&&) = delete;
+  ~recorded_work() {
+    if (handle_ != nullptr) (void)detail::succeeds(cudaGraphExecDestroy(handle_));
+  }
+
+  /// \brief Queues the work once more.
+  /// \param[in] queue  where
+  void run(stream_ref queue) const {
+    check(cudaGraphLaunch(handle_, queue.handle), "cudaGraphLaunch");
+  }
+
+ private:
+  cudaGraphExec_t handle_ = nullptr;
 };
 
 /// \brief Device memory, uninitialised.
@@ -224,10 +299,31 @@ inline void* allocate(std::size_t bytes) {
 
 /// \brief Gives device memory back; waits for the device.
 /// \ingroup cuda
+///
+/// While the calling thread records, that makes the recording useless: it may name the memory.
 /// \param[in] first  what allocate() returned
 inline void release(void* first) noexcept {
-  if (first != nullptr) (void)cudaFree(first);
+  if (first == nullptr) return;
+  cudaError_t const status = cudaFree(first);
+  if (detail::succeeds(status) || status != cudaErrorStreamCaptureUnsupported) return;
+  // The recording is lost by now, and only the thread's mode still keeps the memory.
+  cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+  (void)cudaThreadExchangeStreamCaptureMode(&mode);
+  (void)detail::succeeds(cudaFree(first));
+  (void)cudaThreadExchangeStreamCaptureMode(&mode);
 }
+
+namespace detail {
+
+#if defined(__CUDACC__)
+inline void scratch_taken(stream_ref, void*, std::size_t) {}
+#else
+// Tells whoever runs device code on the host of memory that is handed out with any contents, so
+// that what reads it before it is written can be found. Defined where kernels are executed.
+void scratch_taken(stream_ref queue, void* first, std::size_t bytes);
+#endif
+
+}  // namespace detail
 
 /// Which way a copy goes.
 /// \ingroup cuda
@@ -285,38 +381,5 @@ inline void clear_2d(void* to, std::size_t pitch, std::size_t width_bytes, std::
     check(cudaMemset2DAsync(to, pitch, 0, width_bytes, height, queue.handle), "cudaMemset2DAsync");
   }
 }
-
-/// \brief Owns device memory for entries of one type, uninitialised.
-/// \ingroup cuda
-template <class T>
-class buffer {
- public:
-  /// \param[in] size  number of entries; 0 takes no memory
-  explicit buffer(std::size_t size)
-      : first_(static_cast<T*>(allocate(size * sizeof(T)))), size_(size) {}
-  /// Takes over the memory; the source is left with none.
-  /// \param[in] other  owner until now
-  buffer(buffer&& other) noexcept
-      : first_(std::exchange(other.first_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-  /// Gives its memory back and takes over other's.
-  /// \param[in] other  owner until now
-  /// \returns this
-  buffer& operator=(buffer&& other) noexcept {
-    std::swap(first_, other.first_);
-    std::swap(size_, other.size_);
-    buffer last(std::move(other));
-    return *this;
-  }
-  ~buffer() { release(first_); }
-
-  /// \returns address of the first entry, on the device
-  T* data() const { return first_; }
-  /// \returns number of entries
-  std::size_t size() const { return size_; }
-
- private:
-  T* first_;
-  std::size_t size_;
-};
 
 }  // namespace stiefelx::cuda

@@ -14,13 +14,16 @@ namespace stiefelx::cuda {
 /// expert; a warp takes four slots of one expert at a time, so that what it reads of the expert
 /// serves four tokens and what it reads of a token serves rank_tile columns. Lanes share the rows,
 /// and 32 sums meet by 31 shuffles.
-template <int V, bool ByRows, class T>
+/// Experts stored in two bytes an entry become float in registers.
+/// \tparam Packed  whether packs of x may be loaded at once
+template <bool Packed, bool ByRows, class A, class T>
 struct routed_dots {
   static constexpr unsigned most_threads = 128;  ///< lanes of a block
   static constexpr int group = 4;                ///< slots that a warp takes together
+  static constexpr int V = pack_entries<T>;      ///< rows that a lane takes together
 
   slot_ids ids;                             ///< experts of the slots
-  expert_columns<T const, ByRows> experts;  ///< d x (E r)
+  expert_columns<A const, ByRows> experts;  ///< d x (E r)
   matrix_ref<T const> x;                    ///< d x T
   matrix_ref<T> h;                          ///< (k r) x T
   index_t rank;                             ///< r
@@ -61,17 +64,14 @@ struct routed_dots {
     T sums[group * rank_tile];
     unroll<group * rank_tile>([&](auto n) __attribute__((always_inline)) { sums[n] = T(0); });
     for (index_t i = lane * V; i < x.rows; i += index_t{warp_lanes} * V) {
-      entry_pack<T, V> part[group];
-      unroll<group>([&](auto s) __attribute__((always_inline)) {
-        part[s] = load_rows<V>(tokens[s], i, x.rows);
-      });
+      entry_pack<T, V> part[group], a[rank_tile];
+      load_rows<Packed>(tokens, i, x.rows, part);
+      experts.load_tile(i, column, left, a);
+      // What lies beyond the expert gives sums that nobody writes.
       unroll<rank_tile>([&](auto b) __attribute__((always_inline)) {
-        // The test is the same for all lanes.
-        if (b >= left) return;
-        auto const a = experts.template load<V>(i, column + b);
         unroll<group>([&](auto s) __attribute__((always_inline)) {
           unroll<V>([&](auto v) __attribute__((always_inline)) {
-            sums[s * rank_tile + b] += a.entry[v] * part[s].entry[v];
+            sums[s * rank_tile + b] += a[b].entry[v] * part[s].entry[v];
           });
         });
       });

@@ -13,13 +13,17 @@ namespace stiefelx::cuda {
 /// A block has some tokens and V rows of y for each of its lanes. It sorts the slots by expert, so
 /// that rows of an expert stay in registers for all of its tokens, and keeps the sums in shared
 /// memory: each lane has its own rows of them.
-template <int V, bool ByRows, class T, class C>
+/// Experts stored in two bytes an entry become float in registers.
+/// \tparam Packed  whether packs of y may be loaded and stored at once
+template <bool Packed, bool ByRows, class A, class T, class C>
 struct routed_sums {
   static constexpr unsigned most_threads = 128;  ///< lanes of a block
+  static constexpr int V = pack_entries<T>;      ///< rows of a lane
+  using pack = entry_pack<T, V>;                 ///< of a lane's rows
 
   slot_ids ids;                             ///< experts of the slots
   device_number<T, C> s;                    ///< factor
-  expert_columns<T const, ByRows> experts;  ///< d x (E r)
+  expert_columns<A const, ByRows> experts;  ///< d x (E r)
   matrix_ref<T const> h;                    ///< (k r) x T
   matrix_ref<T> y;                          ///< d x T
   index_t rank;                             ///< r
@@ -27,7 +31,6 @@ struct routed_sums {
 
   /// What a lane does.
   STIEFELX_HD void operator()() const {
-    using pack = entry_pack<T, V>;
     index_t const first = block_x() * index_t{tokens_of_block};
     index_t const rest = y.cols - first;
     int const tokens = rest < tokens_of_block ? static_cast<int>(rest) : tokens_of_block;
@@ -47,21 +50,21 @@ struct routed_sums {
       for (index_t b = 0; b < rank; b += rank_tile) {
         index_t const left = rank - b;
         pack a[rank_tile];
-        unroll<rank_tile>([&](auto c) __attribute__((always_inline)) {
-          a[c] = c < left ? experts.template load<V>(i, column + b + c) : pack{};
-        });
+        experts.load_tile(i, column + b, left, a);
         for (int n = place; n < place + length; ++n) {
           T const* const part = h.column(first + slots.token(n)) + slots.slot(n) * rank + b;
+          // What lies beyond the slot is not read: its last entry is, again, and becomes zero.
+          T weight[rank_tile];
+          unroll<rank_tile>([&](auto c) __attribute__((always_inline)) {
+            weight[c] = part[c < left ? c : left - 1];
+          });
           pack& place_of_sum = sums[slots.token(n) * lanes];
           pack sum = place_of_sum;
           unroll<rank_tile>([&](auto c) __attribute__((always_inline)) {
-            // The test is the same for all lanes, and hides what lies beyond the slot.
-            if (c < left) {
-              T const weight = part[c];
-              unroll<V>([&](auto v) __attribute__((always_inline)) {
-                sum.entry[v] += a[c].entry[v] * weight;
-              });
-            }
+            T const factor = c < left ? weight[c] : T(0);
+            unroll<V>([&](auto v) __attribute__((always_inline)) {
+              sum.entry[v] += a[c].entry[v] * factor;
+            });
           });
           place_of_sum = sum;
         }
@@ -75,15 +78,17 @@ struct routed_sums {
   }
 
  private:
-  STIEFELX_HD void add(T factor, entry_pack<T, V> const& sum, index_t i, index_t t) const {
-    auto was = load_rows<V>(static_cast<T const*>(y.column(t)), i, y.rows);
+  STIEFELX_HD void add(T factor, pack const& sum, index_t i, index_t t) const {
+    T const* const column[1] = {y.column(t)};
+    pack was[1];
+    load_rows<Packed>(column, i, y.rows, was);
     unroll<V>([&](auto v)
-                  __attribute__((always_inline)) { was.entry[v] += factor * sum.entry[v]; });
-    if (i + V <= y.rows) {
-      *reinterpret_cast<entry_pack<T, V>*>(y.column(t) + i) = was;
+                  __attribute__((always_inline)) { was[0].entry[v] += factor * sum.entry[v]; });
+    if (Packed && i + V <= y.rows) {
+      *reinterpret_cast<pack*>(y.column(t) + i) = was[0];
     } else {
       unroll<V>([&](auto v) __attribute__((always_inline)) {
-        if (i + v < y.rows) y(i + v, t) = was.entry[v];
+        if (i + v < y.rows) y(i + v, t) = was[0].entry[v];
       });
     }
   }
