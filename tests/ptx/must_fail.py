@@ -42,7 +42,7 @@ def main():
     wrong = 0
     for architecture in ARCHITECTURES:
         fault = fault_of(parse(make_ptx(source, architecture)))
-        print(f"sm_{architecture}: {fault or 'nothing stopped it'}")
+        print(f"caught by tier D, sm_{architecture}: {fault}" if fault else f"sm_{architecture}: nothing stopped it")
         wrong += fault is None or fault.check != CHECKS[name]
     fault = fault_of(parse(make_ptx(source, ARCHITECTURES[0], ["-DSTIEFELX_CORRECTED"])))
     print(f"corrected: {fault or 'runs to its end'}")

@@ -8,17 +8,40 @@ absolute values; `ids` stays as it is.
 import numpy as np
 
 
-def rows_of(name):
-    """First row of a view, from the name of its result."""
-    first = int(name[1:])
-    return slice(first, first + 36)
+# Rows and columns of the layouts in cases/entries.cpp.
+LAYOUTS = {"0": np.s_[:, :], "1": np.s_[4:40, :], "2": np.s_[1:37, :], "3": np.s_[1:37, :1]}
 
 
-def axpy(v, name):
-    out = v["b"].copy()
-    rows = rows_of(name)
-    out[rows] = 0.25 * (out[rows] + 1.5 * v["a"][rows])
-    return out
+def part_of(change):
+    """An oracle whose result b has change(a, b) in the part that its name's number says."""
+    def oracle(v, name):
+        part, out = LAYOUTS[name[-1]], v["b"].copy()
+        out[part] = change(v["a"][part], out[part])
+        return out
+    return oracle
+
+
+def columns_times(_, b):
+    factors = np.array([2, -1, 3, 0.5, 4, 5, -6, 7, 8])
+    return b * factors[:b.shape[1]]
+
+
+def step(v, name):
+    """Moments and points of the element text with two outputs."""
+    part, m, x = LAYOUTS[name[-1]], v["m"].copy(), v["x"].copy()
+    m[part] = 0.5 * m[part] + v["g"][part]
+    x[part] -= 0.125 * m[part]
+    return m if name[0] == "m" else x
+
+
+def filled(name):
+    """Integers after some fills."""
+    if name == "b":
+        return np.repeat([[10.0], [1.0]], [4, 4], 0) + np.zeros((1, 3))
+    a = np.full((7, 3), 4.0)
+    a[0], a[1:6, 0] = 5, 3
+    a[1:6] += 8
+    return a
 
 
 def experts(v, name="a"):
@@ -63,6 +86,11 @@ def routed_adjoint_outer_add(v, _):
     return routed_outer_add({**v, "a": v["b"].T}, _).T
 
 
+def by_rows(oracle):
+    """The oracle for experts along the rows of b."""
+    return lambda v, name: oracle({**v, "a": v["b"].T}, name)
+
+
 def upper_factor(v, _):
     """R of G = R^T R; for the size of rounding errors the root of the largest entry serves."""
     g = v["g"]
@@ -99,10 +127,19 @@ ORACLES = {
     ("convert double to int", "b"): lambda v, _: np.trunc(v["a"]),
     ("convert float to bfloat16", "b"): same("a"),
     ("gram", "g"): lambda v, _: v["y"].T @ v["y"],
-    ("axpy", "b"): axpy,
-    ("scale_columns", "h"): lambda v, _: v["h"] * v["w"],
+    ("axpy", "b"): part_of(lambda a, b: 0.25 * (b + 1.5 * a)),
+    ("axpy_by_entry", "b"): part_of(lambda a, b: b + 0.5 * a),
+    ("copy_if", "b"): part_of(lambda a, b: a),
+    ("copy_if_not", "b"): part_of(lambda a, b: b),
+    ("fill", "b"): part_of(lambda a, b: 0.75),
+    ("set_identity", "b"): part_of(lambda a, b: np.eye(*b.shape)),
+    ("scale_columns", "b"): part_of(columns_times),
+    ("transform", "m"): step,
+    ("transform", "x"): step,
+    ("fill_int", "a"): lambda v, name: filled(name),
+    ("fill_int", "b"): lambda v, name: filled(name),
     ("symmetrize", "s"): lambda v, _: (v["s"] + v["s"].T) / 2,
-    ("raise", "status"): lambda v, _: np.array([[23.0]]),
+    ("raise", "status"): lambda v, _: np.array([[23.0, 8, 0, 0, 4]]),
     ("cholesky", "r"): upper_factor,
     ("solve", "x"): solution,
     ("gram_schmidt", "q"): orthonormal,
@@ -116,6 +153,8 @@ ORACLES = {
     ("column_inner", "t"): lambda v, _: v["a"].sum(1, keepdims=True),
     ("routed_multiply", "h"): routed_multiply,
     ("routed_multiply_add", "y"): routed_multiply_add,
+    ("routed_multiply by rows", "h"): by_rows(routed_multiply),
+    ("routed_multiply_add by rows", "y"): by_rows(routed_multiply_add),
     ("routed_outer_add", "a"): routed_outer_add,
     ("routed_outer_add", "b"): routed_adjoint_outer_add,
 }

@@ -17,6 +17,7 @@
 #include <stiefelx/cuda/lane.hpp>
 
 #include "recording.hpp"
+#include "serial_oracle.hpp"
 
 namespace {
 
@@ -97,7 +98,6 @@ void wrote(void* to, std::size_t pitch, void const* from, std::size_t from_pitch
 
 void print_matrix(char const* event, std::string const& name, recording::bytes_view const& a) {
   fake_cuda::device_access const open;
-  follow_changes();
   std::fprintf(file, "%s %s %c %ld %ld %ld %zu ", event, name.c_str(), a.letter,
                static_cast<long>(a.rows), static_cast<long>(a.cols), static_cast<long>(a.stride),
                address(a.first));
@@ -111,8 +111,25 @@ void print_matrix(char const* event, std::string const& name, recording::bytes_v
 }  // namespace
 
 void recording::begin(std::string const& name) { std::fprintf(file, "case %s\n", name.c_str()); }
-void recording::given(std::string const& name, bytes_view a) { print_matrix("given", name, a); }
-void recording::found(std::string const& name, bytes_view a) { print_matrix("found", name, a); }
+
+void recording::given(std::string const& name, bytes_view a) {
+  fake_cuda::device_access const open;
+  follow_changes();
+  print_matrix("given", name, a);
+}
+
+void recording::found(std::string const& name, bytes_view a) {
+  fake_cuda::device_access const open;
+  follow_changes();
+  print_matrix("found", name, a);
+}
+
+// Not what lies in memory now, so changes are not followed.
+void recording::expected(std::string const& name, bytes_view a, double bound) {
+  char head[64];
+  std::snprintf(head, sizeof head, "expected %a", bound);
+  print_matrix(head, name, a);
+}
 
 using stiefelx::cuda::launch_shape;
 using stiefelx::cuda::stream_ref;
@@ -141,8 +158,7 @@ void NAMED(__wrap_, LAUNCH)(stream_ref stream, launch_shape shape, void (*body)(
   std::string const readable = status == 0 ? plain.get() : name;
   std::fprintf(file, " %s\n", readable.c_str());
   NAMED(__real_, LAUNCH)(stream, shape, body, kernel, bytes, name);
-  // Thrust's loop is no kernel of ours, so its results are sent.
-  if (readable.find("serial_loop") == std::string::npos) forget_changes();
+  forget_changes();
 }
 
 cudaError_t __real_cudaMemcpyAsync(void*, void const*, std::size_t, cudaMemcpyKind, cudaStream_t);

@@ -91,6 +91,45 @@ std::vector<T> entries(index_t count, unsigned seed) {
   return a;
 }
 
+/// A matrix of such entries on the device, for what only team text reads.
+template <class T>
+stiefelx::cuda::matrix<T> values(stiefelx::cuda::context& ctx, index_t rows, index_t cols,
+                                 unsigned seed) {
+  return uploaded(ctx, entries<T>(rows * cols, seed), rows);
+}
+
+/// A matrix on the device with every entry the same.
+template <class T>
+stiefelx::cuda::matrix<T> constant(stiefelx::cuda::context& ctx, index_t rows, index_t cols,
+                                   T entry) {
+  return uploaded(ctx, std::vector<T>(static_cast<std::size_t>(rows * cols), entry), rows);
+}
+
+/// A stack of upper triangles, side by side, far from singular.
+template <class T>
+stiefelx::cuda::matrix<T> triangles(stiefelx::cuda::context& ctx, index_t n, index_t count,
+                                    unsigned seed) {
+  auto a = entries<T>(n * n * count, seed);
+  for (index_t j = 0; j < n * count; ++j)
+    for (index_t i = j % n; i < n; ++i)
+      a[static_cast<std::size_t>(i + j * n)] = i == j % n ? static_cast<T>(4) : T(0);
+  return uploaded(ctx, a, n);
+}
+
+/// A stack of symmetric matrices with the diagonal n: positive definite.
+template <class T>
+stiefelx::cuda::matrix<T> definite(stiefelx::cuda::context& ctx, index_t n, index_t count,
+                                   unsigned seed) {
+  auto a = entries<T>(n * n * count, seed);
+  auto const at = [n](index_t i, index_t j) { return static_cast<std::size_t>(i + j * n); };
+  for (index_t first = 0; first < n * count; first += n)
+    for (index_t j = 0; j < n; ++j) {
+      for (index_t i = 0; i < j; ++i) a[at(j, first + i)] = a[at(i, first + j)];
+      a[at(j, first + j)] = static_cast<T>(n);
+    }
+  return uploaded(ctx, a, n);
+}
+
 /// A given matrix of such entries.
 template <class T>
 stiefelx::cuda::matrix<T> random(stiefelx::cuda::context& ctx, std::string const& name,

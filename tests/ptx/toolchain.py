@@ -10,7 +10,7 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 ARCHITECTURES = (75, 90, 120)
-# Where PTX is left for registers.py.
+# Where PTX is left for registers.py, and the kernels that ran for complete_test.py.
 KEPT = os.environ.get("STIEFELX_PTX_FOLDER")
 INCLUDES = [f"-I{ROOT / 'include'}", f"-I{ROOT / 'tests'}", f"-I{ROOT}"]
 
@@ -22,8 +22,15 @@ def nvcc():
 
 
 def nvcc_command(architecture, flags=()):
-    return [nvcc(), "-std=c++20", f"-arch=sm_{architecture}", "--expt-relaxed-constexpr", *INCLUDES,
-            *flags]
+    return [nvcc(), "-std=c++20", f"-arch=sm_{architecture}", "-Werror", "all-warnings",
+            "--expt-relaxed-constexpr", *INCLUDES, *flags]
+
+
+def keep(name, text):
+    """Leaves a file for other tests."""
+    if KEPT:
+        pathlib.Path(KEPT).mkdir(parents=True, exist_ok=True)
+        (pathlib.Path(KEPT) / name).write_text(text)
 
 
 def make_ptx(source, architecture, flags=()):
@@ -35,7 +42,5 @@ def make_ptx(source, architecture, flags=()):
         if done.returncode:
             raise RuntimeError(f"nvcc does not compile {source}:\n{done.stderr}")
         text = out.read_text()
-    if KEPT:
-        pathlib.Path(KEPT).mkdir(parents=True, exist_ok=True)
-        (pathlib.Path(KEPT) / f"{pathlib.Path(source).stem}.{architecture}.ptx").write_text(text)
+    keep(f"{pathlib.Path(source).stem}.{architecture}.ptx", text)
     return text

@@ -45,17 +45,17 @@ void lines(index_t rows, index_t cols) {
 }
 
 template <class T>
-void finite(T worst) {
+void finite(index_t rows, T worst) {
   cuda::context ctx(recording::small());
   recording::begin("all_finite" + recording::type_name<T>());
-  auto a = recording::entries<T>(4600, 5);
-  a[4599] = worst;
-  auto const on_device = recording::uploaded(ctx, a, 46);
+  auto a = recording::entries<T>(100 * rows, 5);
+  a.back() = worst;
+  auto const on_device = recording::uploaded(ctx, a, rows);
   cuda::matrix<double> s(1, 1);
   all_finite(ctx, on_device, s);
   recording::found("s", s);
   cuda::matrix<double> part(1, 1);
-  all_finite(ctx, on_device.middleRows(1, 45), part);
+  all_finite(ctx, on_device.middleRows(1, rows - 1), part);
   recording::found("part", part);
 }
 
@@ -66,8 +66,10 @@ void all() {
   lines<T>(70, 9);
   lines<T>(5, 300);
   lines<T>(2100, 3);
-  finite<T>(1);
-  finite<T>(std::numeric_limits<T>::quiet_NaN());
+  lines<T>(3, 1100);
+  finite<T>(46, 1);
+  finite<T>(46, std::numeric_limits<T>::quiet_NaN());
+  finite<T>(2, 1);
 }
 
 }  // namespace
@@ -76,4 +78,6 @@ void run_cases() {
   all<float>();
   all<double>();
   lines<double>(8300, 2);
+  lines<float>(4101, 2);
+  lines<float>(16404, 1);
 }

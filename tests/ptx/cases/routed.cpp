@@ -9,9 +9,9 @@ namespace {
 namespace cuda = stiefelx::cuda;
 using stiefelx::index_t;
 
-constexpr index_t slots = 3, tokens = 11, experts = 5;
+constexpr index_t slots = 3, experts = 5;
 
-cuda::matrix<int> routing(cuda::context& ctx) {
+cuda::matrix<int> routing(cuda::context& ctx, int tokens) {
   std::vector<int> ids;
   for (int t = 0; t < tokens; ++t)
     for (int i = 0; i < slots; ++i)
@@ -21,49 +21,69 @@ cuda::matrix<int> routing(cuda::context& ctx) {
   return on_device;
 }
 
-template <class T>
-void routed(index_t d, index_t r) {
+// Experts of numbers Stored along the columns of a, or along the rows of b.
+template <class T, class Stored>
+void products(index_t d, index_t r) {
+  int const tokens = 11;
   std::string const type = recording::type_name<T>();
-  {
+  for (bool const by_rows : {false, true}) {
     cuda::context ctx(recording::small());
-    recording::begin("routed_multiply" + type);
-    auto const ids = routing(ctx);
-    auto const a = recording::random<T>(ctx, "a", d, experts * r, 1);
+    recording::begin((by_rows ? "routed_multiply by rows" : "routed_multiply") + type);
+    auto const ids = routing(ctx, tokens);
     auto const x = recording::random<T>(ctx, "x", d, tokens, 2);
     cuda::matrix<T> h(slots * r, tokens);
-    routed_multiply(ctx, ids, a, x, h);
+    if (by_rows)
+      routed_multiply(ctx, ids, recording::random<Stored>(ctx, "b", experts * r, d, 1).adjoint(), x,
+                      h);
+    else
+      routed_multiply(ctx, ids, recording::random<Stored>(ctx, "a", d, experts * r, 1), x, h);
     recording::found("h", h);
   }
-  {
+  for (bool const by_rows : {false, true}) {
     cuda::context ctx(recording::small());
-    recording::begin("routed_multiply_add" + type);
-    auto const ids = routing(ctx);
-    auto const a = recording::random<T>(ctx, "a", d, experts * r, 1);
+    recording::begin((by_rows ? "routed_multiply_add by rows" : "routed_multiply_add") + type);
+    auto const ids = routing(ctx, tokens);
     auto const h = recording::random<T>(ctx, "h", slots * r, tokens, 3);
     auto y = recording::random<T>(ctx, "y", d, tokens, 4);
-    routed_multiply_add(ctx, 0.5, ids, a, h, y);
+    if (by_rows)
+      routed_multiply_add(ctx, 0.5, ids,
+                          recording::random<Stored>(ctx, "b", experts * r, d, 1).adjoint(), h, y);
+    else
+      routed_multiply_add(ctx, 0.5, ids, recording::random<Stored>(ctx, "a", d, experts * r, 1), h,
+                          y);
     recording::found("y", y);
   }
-  {
-    cuda::context ctx(recording::small());
-    recording::begin("routed_outer_add" + type);
-    auto const ids = routing(ctx);
-    auto const x = recording::random<T>(ctx, "x", d, tokens, 2);
-    auto const h = recording::random<T>(ctx, "h", slots * r, tokens, 3);
-    auto a = recording::random<T>(ctx, "a", d, experts * r, 5);
-    routed_outer_add(ctx, 0.5, ids, x, h, a);
-    recording::found("a", a);
-    auto b = recording::random<T>(ctx, "b", experts * r, d, 6);
-    routed_adjoint_outer_add(ctx, 0.5, ids, h, x, b);
-    recording::found("b", b);
-  }
+}
+
+// Many tokens are summed in parts, which another kernel adds.
+template <class T>
+void outer(index_t d, index_t r, int tokens) {
+  cuda::context ctx(recording::small());
+  recording::begin("routed_outer_add" + recording::type_name<T>());
+  auto const ids = routing(ctx, tokens);
+  auto const x = recording::random<T>(ctx, "x", d, tokens, 2);
+  auto const h = recording::random<T>(ctx, "h", slots * r, tokens, 3);
+  auto a = recording::random<T>(ctx, "a", d, experts * r, 5);
+  routed_outer_add(ctx, 0.5, ids, x, h, a);
+  recording::found("a", a);
+  auto b = recording::random<T>(ctx, "b", experts * r, d, 6);
+  routed_adjoint_outer_add(ctx, 0.5, ids, h, x, b);
+  recording::found("b", b);
 }
 
 }  // namespace
 
 void run_cases() {
-  routed<float>(20, 4);
-  routed<float>(13, 3);
-  routed<double>(18, 4);
-  routed<double>(7, 1);
+  products<float, float>(20, 4);
+  products<float, float>(13, 3);
+  products<double, double>(18, 4);
+  products<double, double>(7, 1);
+  products<float, stiefelx::bfloat16>(24, 8);
+  products<float, stiefelx::bfloat16>(13, 3);
+  for (int tokens : {11, 70}) {
+    outer<float>(20, 4, tokens);
+    outer<float>(13, 3, tokens);
+    outer<double>(18, 4, tokens);
+    outer<double>(7, 1, tokens);
+  }
 }

@@ -5,7 +5,7 @@
 #include <stiefelx/team/gram_schmidt.hpp>
 #include <stiefelx/team/jacobi_svd.hpp>
 
-#include <ptx/recording.hpp>
+#include <ptx/serial_oracle.hpp>
 
 namespace {
 
@@ -78,9 +78,11 @@ void singular_values() {
 
 void run_cases() {
   factor<float>(33);
+  factor<float>(66);
   factor<double>(70);
   linear_system<float>(21, 3);
   linear_system<double>(9, 1);
+  linear_system<double>(70, 2);
   gram_schmidt<float>();
   gram_schmidt<double>();
   singular_values();

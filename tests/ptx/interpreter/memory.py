@@ -110,6 +110,11 @@ class GlobalMemory:
                         f"{self.place(address)} were never written, the first at {missing[0]}")
         return self.bytes.content[at:at + size].view(dtype).reshape(shape).copy()
 
+    def raw(self, address, size):
+        """Bytes as they lie there, unwritten ones 0xFF."""
+        at = int(self.translate(np.array([address], np.uint64), size, "read")[0])
+        return self.bytes.content[at:at + size].copy()
+
     def place(self, address):
         """Where an address lies, in words."""
         address = int(address)
