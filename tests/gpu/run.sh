@@ -4,59 +4,68 @@ set -u
 
 usage() {
   cat <<'TEXT'
-usage: bash tests/gpu/run.sh [--build-only] [--out FILE] [--help]
+usage: bash tests/gpu/run.sh [--build-only] [--only NAME,...] [--out FOLDER] [--no-bench] [--help]
 
-Tier F: builds the device's tests with nvcc and NVIDIA's own libraries, runs them on a GPU, under
-compute-sanitizer too where it is installed, and writes what was run where to FILE.
+Tier F: compiles the device's tests, the library's typed tests and the benchmarks with nvcc and
+NVIDIA's own libraries; runs them on a GPU, the device's own tests under compute-sanitizer too where it
+is installed, and the peers that are there; and writes what was run where.
 
-  --build-only  compiles and links, which needs no GPU
-  --out FILE    JSON: commit, device, driver, toolkit, and each program's result; default
-                <build folder>/results.json
+  --build-only      compiles and links, which needs no GPU
+  --only NAME,...   these programs alone, by the names that the run prints
+  --out FOLDER      results.json and summary.md go there; default <build folder>/results. Committed,
+                    the summary is docs/gpu/<device>.md
+  --no-bench        no benchmarks and no peers
 
 STIEFELX_GPU_BUILD_DIR   build folder, default build/gpu in the repository
+STIEFELX_GPU_READY=yes   runs the programs that the build folder holds and compiles nothing
+STIEFELX_GPU_SECONDS     time for all of it, default 600; what has not started by then is not run
+STIEFELX_GPU_PROGRAM_SECONDS   time for one test program, default 60
+STIEFELX_GPU_ARCH        architecture to compile for, default native, with --build-only sm_90
+STIEFELX_PEERS           folder of a Python environment with a torch for CUDA, default as bench/run.sh
 CUDACXX                  nvcc, default the one on the path or in /usr/local/cuda
-CMAKE_BUILD_PARALLEL_LEVEL   jobs, default 2
+CMAKE_BUILD_PARALLEL_LEVEL   jobs, default the number of cores
 
 Exit status: 0 all passed; 1 something failed; 2 wrong option, or a tool is missing; 3 there is no GPU.
 TEXT
 }
 
+wrong() {
+  echo "run.sh: $1" >&2
+  usage >&2
+  exit 2
+}
+
 build_only=no
+bench=yes
+only=
 out=
 while [ $# -gt 0 ]; do
   case $1 in
     --build-only) build_only=yes ;;
-    --out)
-      if [ $# -lt 2 ]; then
-        echo "run.sh: --out needs a file" >&2
-        exit 2
-      fi
-      out=$2
+    --no-bench) bench=no ;;
+    --only | --out)
+      [ $# -ge 2 ] || wrong "$1 needs a value"
+      if [ "$1" = --only ]; then only=,$2,; else out=$2; fi
       shift
       ;;
     --help | -h)
       usage
       exit 0
       ;;
-    *)
-      echo "run.sh: unknown option $1" >&2
-      usage >&2
-      exit 2
-      ;;
+    *) wrong "unknown option $1" ;;
   esac
   shift
 done
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd) || exit 1
 build=${STIEFELX_GPU_BUILD_DIR:-$root/build/gpu}
-jobs=${CMAKE_BUILD_PARALLEL_LEVEL:-2}
-out=${out:-$build/results.json}
+ready=${STIEFELX_GPU_READY:-no}
+seconds=${STIEFELX_GPU_SECONDS:-600}
+program_seconds=${STIEFELX_GPU_PROGRAM_SECONDS:-60}
+jobs=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)}
+out=${out:-$build/results}
+start=$SECONDS
 
-nvcc=${CUDACXX:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
-if ! command -v "$nvcc" >/dev/null; then
-  echo "run.sh: nvcc is not found; install the CUDA toolkit or set CUDACXX" >&2
-  exit 2
-fi
 device=
 if [ $build_only = no ]; then
   device=$(nvidia-smi --query-gpu=name,compute_cap,driver_version --format=csv,noheader 2>/dev/null |
@@ -66,91 +75,252 @@ if [ $build_only = no ]; then
     exit 3
   fi
 fi
+nvcc=${CUDACXX:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
+if ! command -v "$nvcc" >/dev/null; then
+  echo "run.sh: nvcc is not found; install the CUDA toolkit or set CUDACXX" >&2
+  exit 2
+fi
+command -v python3 >/dev/null || wrong "python3 is not found"
 
-# What runs the same on the fake device: programs that do not look behind it, and the library's typed
-# tests, one file a program so that one fault leaves the others' results.
-own=(batch block_team copy_kernels factor guide mdspan)
-typed=(core/batch core/products core/routed core/verbs)
+# --- what is run ---------------------------------------------------------------------------------
+
+# Suites of the fake itself; the rest of what only it shows is left out case by case.
+of_the_fake="executor failures fake fake_blas fake_graph launches runtime"
+
 programs=()
-for name in "${own[@]}"; do programs+=("cuda/$name"); done
-programs+=("${typed[@]}")
+skipped=()
+add() {  # add NAME
+  if [ -z "$only" ] || [[ $only = *",$1,"* ]]; then programs+=("$1"); fi
+}
+# Files for nvcc are written at once, because some are left without a case.
+add_tests() {  # add_tests NAME
+  local copy=$build/${1//\//.}.cu
+  if [ -n "$only" ] && [[ $only != *",$1,"* ]]; then return; fi
+  awk -v file="$1" -v left_out="$build/cases_left_out" -f "$root/tests/gpu/device_cases.awk" \
+    "$root/tests/${1}_test.cpp" >"$copy.new" || exit 1
+  if ! grep -q '^BOOST_[A-Z_]*TEST_CASE' "$copy.new"; then
+    rm -f "$copy.new" "$copy"
+    skipped+=("$1: every case needs the host or the fake")
+    return
+  fi
+  mv "$copy.new" "$copy"
+  programs+=("$1")
+}
+mkdir -p "$build" "$out" || exit 1
+: >"$build/cases_left_out"
+# What takes longest to compile first; what runs first is said below.
+benches=(bench/limits bench/experts bench/orth bench/peers)
+for name in bench/orth bench/experts bench/limits bench/peers; do
+  if [ $bench = yes ] || [[ $only = *",$name,"* ]]; then add "$name"; fi
+done
+# The device's own suites first: where they fail, nothing else has a meaning.
+for file in "$root"/tests/cuda/*_test.cpp; do
+  name=$(basename "$file" _test.cpp)
+  if [[ " $of_the_fake " = *" $name "* ]]; then
+    skipped+=("cuda/$name: tests of the fake device")
+  elif grep -qE '#include <?"?(examples|stiefelx/(host/|stiefelx\.hpp))' "$file"; then
+    skipped+=("cuda/$name: includes the host's headers")
+  else
+    add_tests "cuda/$name"
+  fi
+done
+host_only=$(sed -n '/^set(stiefelx_host_only/,/)/p' "$root/tests/cuda/typed_tests.cmake" |
+  tr -d ')' | tr '\n' ' ')
+for folder in core orth manifold optim nn testing; do
+  for file in "$root/tests/$folder"/*_test.cpp; do
+    name=$folder/$(basename "$file" _test.cpp)
+    grep -qE '(real|complex|double)_cases[)]' "$file" || continue
+    if [[ " $host_only " = *" $name "* ]]; then
+      skipped+=("$name: takes minutes, or complex matrices; host alone (tests/cuda/typed_tests.cmake)")
+    elif [ "$name" = core/shape ]; then
+      skipped+=("$name: concepts of the host's matrices")
+    else
+      add_tests "$name"
+    fi
+  done
+done
 
-arch=native
-[ $build_only = yes ] && arch=sm_90
-eigen=${EIGEN_INCLUDE_DIR:-/usr/include/eigen3}
+# --- build ---------------------------------------------------------------------------------------
+
+arch=${STIEFELX_GPU_ARCH:-native}
+if [ $build_only = yes ]; then arch=${STIEFELX_GPU_ARCH:-sm_90}; fi
+# Warnings are the errors of the other tiers; what nvcc says of Eigen and Boost.Test is theirs.
+flags=(-std=c++20 "-arch=$arch" -O1 --expt-relaxed-constexpr "-I$root/include"
+  "-I$root/tests/gpu/stand_ins" "-I$root/tests" "-I$root")
 # Eigen would mark its functions for the device, and nvcc warn of them.
-flags=(-x cu -std=c++20 "-arch=$arch" -O1 --expt-relaxed-constexpr -DEIGEN_NO_CUDA
-  -DBOOST_TEST_DYN_LINK -DSTIEFELX_TEST_ON_DEVICE "-I$root/include" "-I$root/tests" "-I$root"
-  "-I$eigen")
-mkdir -p "$build" || exit 1
+test_flags=(-DEIGEN_NO_CUDA -DBOOST_TEST_DYN_LINK -DSTIEFELX_TEST_ON_DEVICE
+  "-I${EIGEN_INCLUDE_DIR:-/usr/include/eigen3}")
 
-compile() {  # compile NAME: NAME is folder/file
-  local object=$build/${1//\//.}
-  if ! "$nvcc" "${flags[@]}" "$root/tests/${1}_test.cpp" "$root/tests/support/main.cpp" \
-    -o "$object" -lcublas -lboost_unit_test_framework >"$object.log" 2>&1; then
-    rm -f "$object"
+made() {  # made NAME SECONDS LOG STATUS
+  if [ "$4" -ne 0 ]; then
+    rm -f "$build/${1//\//.}"
     echo "run.sh: $1 does not compile:" >&2
-    tail -n 20 "$object.log" >&2
+    tail -n 20 "$3" >&2
     return 1
   fi
+  echo "$1 $2" >"$3.seconds"
 }
 
-start=$SECONDS
-failed=0
-running=0
-for name in "${programs[@]}"; do
-  if [ "$running" -ge "$jobs" ]; then
-    wait -n || failed=$((failed + 1))
-    running=$((running - 1))
+compile() {  # compile NAME
+  local name=$1 program=$build/${1//\//.} began=$SECONDS status=0
+  rm -f "$program" "$program.log.seconds"
+  case $name in
+    bench/*)
+      local libraries=(-lcublas)
+      [ "$name" != bench/peers ] || libraries+=(-lcusolver)
+      "$nvcc" -x cu "${flags[@]}" "$root/bench/cuda/${name#bench/}.cpp" "$root/bench/cuda/suite.cpp" \
+        -o "$program" "${libraries[@]}" >"$program.log" 2>&1 || status=$?
+      ;;
+    *)
+      "$nvcc" "${test_flags[@]}" "${flags[@]}" "-I$root/tests/${name%/*}" "$program.cu" \
+        "$build/main.o" -o "$program" -lcublas -lboost_unit_test_framework >"$program.log" 2>&1 ||
+        status=$?
+      ;;
+  esac
+  made "$name" $((SECONDS - began)) "$program.log" $status
+}
+
+unbuilt=0
+if [ "$ready" != yes ]; then
+  if ! "$nvcc" "${test_flags[@]}" "${flags[@]}" -c "$root/tests/support/main.cpp" -o "$build/main.o" \
+      >"$build/main.log" 2>&1; then
+    tail -n 20 "$build/main.log" >&2
+    echo "run.sh: tests/support/main.cpp does not compile" >&2
+    exit 1
   fi
-  compile "$name" &
-  running=$((running + 1))
-done
-while [ $running -gt 0 ]; do
-  wait -n || failed=$((failed + 1))
-  running=$((running - 1))
-done
-echo "${#programs[@]} programs, $failed not built, $((SECONDS - start)) s"
+  running=0
+  for name in "${programs[@]}"; do
+    if [ "$running" -ge "$jobs" ]; then
+      wait -n || unbuilt=$((unbuilt + 1))
+      running=$((running - 1))
+    fi
+    compile "$name" &
+    running=$((running + 1))
+  done
+  while [ "$running" -gt 0 ]; do
+    wait -n || unbuilt=$((unbuilt + 1))
+    running=$((running - 1))
+  done
+  echo "${#programs[@]} programs, $unbuilt not built, $((SECONDS - start)) s with $jobs jobs"
+fi
+if [ -z "$only" ]; then
+  printf 'not run on a GPU: %s\n' "${skipped[@]}"
+  sort -u "$build/cases_left_out" |
+    awk -F: '{ n[$1]++ } END { for (f in n) print "cases left out, which need the host: " f ": " n[f] }' |
+    sort
+fi
 if [ $build_only = yes ]; then
-  [ $failed -eq 0 ]
+  [ $unbuilt -eq 0 ]
   exit
 fi
 
-checker=()
-if command -v compute-sanitizer >/dev/null; then
-  checker=(compute-sanitizer --tool memcheck --error-exitcode 9)
-fi
-rows=
+# --- run -----------------------------------------------------------------------------------------
+
+# A line for each thing that was run: kind, name, result and seconds, with tabs between.
+results=$build/results.tsv
+rows=$build/rows.jsonl
+: >"$results"
+: >"$rows"
+: >"$build/absent"
+
+left() { echo $((seconds - (SECONDS - start))); }
+
+# limited SECONDS OUTPUT COMMAND...: sets `result` and `spent`.
+limited() {
+  local limit=$1 output=$2 rest began=$SECONDS status
+  shift 2
+  rest=$(left)
+  spent=0
+  if [ "$rest" -le 0 ]; then
+    result="not run: out of time"
+    return
+  fi
+  [ "$limit" -le "$rest" ] || limit=$rest
+  timeout --kill-after=5 "$limit" "$@" >"$output" 2>"$output.errors"
+  status=$?
+  spent=$((SECONDS - began))
+  case $status in
+    0) result=passed ;;
+    124 | 137) result="timed out after $limit s" ;;
+    *) result="failed ($status)" ;;
+  esac
+}
+
+note() {  # note KIND NAME
+  echo "$1 $2: $result"
+  printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$result" "$spent" >>"$results"
+}
+
 for name in "${programs[@]}"; do
   program=$build/${name//\//.}
-  result=missing
+  case $name in bench/*) continue ;; esac
+  spent=0
+  result="not built"
   if [ -x "$program" ]; then
-    if timeout 120 "$program" --report_level=no >"$program.out" 2>&1; then
-      result=passed
-      # The checker is slow; the library's own kernels are in the device's own tests.
-      if [ ${#checker[@]} -gt 0 ] && [ "${name%%/*}" = cuda ] &&
-        ! timeout 300 "${checker[@]}" "$program" --report_level=no >"$program.memcheck" 2>&1; then
-        result="failed under compute-sanitizer"
-      fi
-    else
-      result=failed
-      tail -n 5 "$program.out"
-    fi
+    limited "$program_seconds" "$program.out" "$program" --report_level=no
+    [ "$result" = passed ] || cat "$program.out" "$program.out.errors" | tail -n 5
   fi
-  [ "$result" = passed ] || failed=$((failed + 1))
-  echo "$name: $result"
-  rows+=$(printf ',\n    {"test": "%s", "result": "%s"}' "$name" "$result")
+  note test "$name"
 done
 
+if [ $bench = yes ]; then
+  for name in "${benches[@]}"; do
+    program=$build/${name//\//.}
+    [ -z "$only" ] || [[ $only = *",$name,"* ]] || continue
+    spent=0
+    result="not built"
+    if [ -x "$program" ]; then
+      limited 120 "$program.out" "$program"
+      cat "$program.out" >>"$rows"
+      grep -E '^(skipped|refused) ' "$program.out.errors" >>"$build/absent"
+      [ "$result" = passed ] || tail -n 5 "$program.out.errors"
+    fi
+    note benchmark "$name"
+  done
+  folder=${STIEFELX_PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/stiefelx/peers}
+  python=$folder/bin/python
+  [ -x "$python" ] || python=python3
+  : >"$build/listed"
+  for name in bench/experts bench/orth; do
+    program=$build/${name//\//.}
+    if [ -x "$program" ]; then timeout 20 "$program" --list >>"$build/listed" 2>/dev/null; fi
+  done
+  limited 120 "$build/torch.out" "$python" "$root/bench/peers/with_torch_cuda.py" \
+    --cases "$build/listed"
+  cat "$build/torch.out" >>"$rows"
+  grep -E '^(skipped|refused) ' "$build/torch.out.errors" >>"$build/absent"
+  note benchmark peers/torch
+fi
+
+# Slow, and last: the library's own kernels are in the device's own tests.
+checker=no
+if command -v compute-sanitizer >/dev/null; then
+  checker=yes
+  for tool in memcheck racecheck initcheck; do
+    for name in "${programs[@]}"; do
+      program=$build/${name//\//.}
+      case $name in cuda/*) ;; *) continue ;; esac
+      [ -x "$program" ] || continue
+      limited "$program_seconds" "$program.$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 "$program" \
+        --report_level=no
+      [ "$result" = passed ] || tail -n 5 "$program.$tool"
+      note sanitizer "$name $tool"
+    done
+  done
+else
+  echo "compute-sanitizer: not installed"
+fi
+
+# --- results -------------------------------------------------------------------------------------
+
 commit=$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)
+if [ "$commit" != unknown ] && [ -n "$(git -C "$root" status --porcelain 2>/dev/null)" ]; then
+  commit+=" with changes"
+fi
 toolkit=$("$nvcc" --version | sed -n 's/.*release .*, V\(.*\)/\1/p')
-IFS=, read -r model capability driver <<<"$device"
-{
-  printf '{\n  "commit": "%s",\n  "date": "%s",\n' "$commit" "$(date -u +%Y-%m-%dT%H:%M:%SZ)"
-  printf '  "device": "%s",\n  "compute_capability": "%s",\n' "$model" "${capability# }"
-  printf '  "driver": "%s",\n  "toolkit": "%s",\n' "${driver# }" "$toolkit"
-  printf '  "compute_sanitizer": %s,\n' "$([ ${#checker[@]} -gt 0 ] && echo true || echo false)"
-  printf '  "tests": [%s\n  ]\n}\n' "${rows#,}"
-} >"$out.new" && mv "$out.new" "$out"
-echo "results: $out"
-[ $failed -eq 0 ]
+python3 "$root/tests/gpu/report.py" --out "$out" --results "$results" --rows "$rows" \
+  --absent "$build/absent" --left-out "$build/cases_left_out" --commit "$commit" \
+  --device "$device" --toolkit "$toolkit" --sanitizer $checker --seconds $((SECONDS - start))
+status=$?
+echo "results: $out/results.json, $out/summary.md; $((SECONDS - start)) s in all"
+exit $status

@@ -8,7 +8,7 @@
 
 // nvcc does not compile the host's own headers; a program for a GPU tests the device alone.
 #if defined(__CUDACC__)
-#include <stiefelx/core/context.hpp>
+#include <support/device_only.hpp>
 #else
 #include <stiefelx/host/batch.hpp>
 #include <stiefelx/host/context.hpp>
@@ -35,11 +35,7 @@ using stiefelx::index_t;
 template <class S>
 using matrix_x = Eigen::Matrix<S, Eigen::Dynamic, Eigen::Dynamic>;
 
-#if defined(__CUDACC__)
-
-using host_backend = device_backend;
-
-#else
+#if !defined(__CUDACC__)
 
 /// The library's own backend.
 struct host_backend {
@@ -98,6 +94,14 @@ struct test_case {
   using real = stiefelx::real_of_t<S>;
   using matrix = typename Backend::template matrix<S>;
 };
+
+#if defined(__CUDACC__)
+
+/// The device has real scalars alone, and runs the real case a second time.
+template <class Backend, class R>
+struct test_case<Backend, std::complex<R>> : test_case<Backend, R> {};
+
+#endif
 
 #if defined(STIEFELX_TEST_ON_DEVICE)
 
