@@ -7,9 +7,11 @@
 #include <string_view>
 #include <vector>
 
-#include "examples/fashion/model.hpp"
+#include "examples/fashion/adapter_plan.hpp"
 
 namespace example {
+
+using stiefelx::index_t;
 
 /// One way to adapt the frozen network.
 struct method {

@@ -1,11 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <array>
+#include <cstddef>
+#include <cstdint>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
+#include <stiefelx/optim/schedule.hpp>
+
+#include "examples/fashion/host_arrays.hpp"
 #include "examples/fashion/methods.hpp"
 #include "examples/fashion/tasks.hpp"
 #include "examples/fashion/training.hpp"
@@ -15,14 +20,17 @@
 namespace example {
 
 /// \brief Phase 1: trains the network on the plain images, once for all methods and seeds.
+/// \tparam Place  has `context`, and `open(threads)` that makes one
+template <class Place>
 class pretraining {
  public:
   /// \param[in] steps    batches of 256 images
   /// \param[in] threads  of the context; the result does not depend on it
   pretraining(index_t steps, int threads)
       : steps_(steps),
-        ctx_({.threads = threads}),
-        net_(ctx_, network_sizes(), random_, 1e-3, 1e-2) {}
+        ctx_(Place::open(threads)),
+        net_(ctx_, network_sizes(), random_, 1e-3, 1e-2),
+        loss_(zeros<double>(ctx_, 1, 1)) {}
 
   /// \brief Trains to the end or until stop() says so.
   /// \param[in]     train  training images
@@ -34,21 +42,24 @@ class pretraining {
     stiefelx::cosine_schedule const schedule{1, steps_, steps_ / 20, 0};
     auto line = show.start("backbone", static_cast<std::size_t>(steps_),
                            static_cast<std::size_t>(step_), 1);
-    batch data{Eigen::MatrixXf(train.pixels.rows(), 256), {}};
+    batch drawn(256);
+    std::optional<double> seen;
     for (; step_ < steps_; ++step_) {
       if (stop()) return false;
-      draw_batch(train, nullptr, 1, static_cast<std::uint64_t>(step_), data);
-      double const loss = training_step(ctx_, net_, data.x, data.labels, schedule(step_), 0);
-      line.update(static_cast<std::size_t>(step_ + 1), loss, schedule(step_));
+      draw_batch(train, nullptr, 1, static_cast<std::uint64_t>(step_), drawn);
+      training_step<context, float>(ctx_, net_, drawn.pixels, drawn.labels, schedule(step_), 0,
+                                    loss_);
+      if ((step_ + 1) % 20 == 0) seen = value(ctx_, loss_);
+      if (seen) line.update(static_cast<std::size_t>(step_ + 1), *seen, schedule(step_));
     }
     line.finish();
     return true;
   }
 
-  /// \returns weights and biases in order
-  std::vector<Eigen::MatrixXf> weights() {
-    std::vector<Eigen::MatrixXf> all;
-    for (auto const& p : net_.layers()) all.push_back(p.value);
+  /// \returns weights and biases in order, in the host's memory; waits
+  std::vector<std::vector<float>> weights() {
+    std::vector<std::vector<float>> all;
+    for (auto const& p : net_.layers()) all.push_back(entries(ctx_, p.value));
     return all;
   }
 
@@ -57,13 +68,9 @@ class pretraining {
   /// \returns from 0 to 1
   double accuracy(pixel_columns const& test) {
     double right = 0;
-    auto const& logits = net_.forward(ctx_, test.pixels);
-    for (index_t i = 0; i < logits.cols(); ++i) {
-      index_t best = 0;
-      logits.col(i).maxCoeff(&best);
-      right += best == test.classes[static_cast<std::size_t>(i)] ? 1 : 0;
-    }
-    return right / static_cast<double>(logits.cols());
+    auto const best = classify(ctx_, net_, test.pixels);
+    for (std::size_t i = 0; i < best.size(); ++i) right += best[i] == test.classes[i] ? 1 : 0;
+    return right / static_cast<double>(best.size());
   }
 
   /// Puts the network and its optimizers into a checkpoint.
@@ -72,7 +79,7 @@ class pretraining {
     out.add("backbone/step", std::array{static_cast<std::uint64_t>(step_)});
     for (auto* p : net_.trained())
       p->for_each_array([&](std::string const& part, auto const& m) {
-        out.add("backbone/" + part, std::span(m.data(), static_cast<std::size_t>(m.size())));
+        example::save(ctx_, m, "backbone/" + part, out);
       });
   }
 
@@ -82,15 +89,18 @@ class pretraining {
     step_ = static_cast<index_t>(in.values<std::uint64_t>("backbone/step").at(0));
     for (auto* p : net_.trained())
       p->for_each_array([&](std::string const& part, auto& m) {
-        in.get("backbone/" + part, std::span(m.data(), static_cast<std::size_t>(m.size())));
+        example::load(ctx_, in, "backbone/" + part, m);
       });
   }
 
  private:
+  using context = typename Place::context;
+
   index_t steps_, step_ = 0;
   stiefelx::random_stream random_{7};
-  host::context ctx_;
-  network<float> net_;
+  context ctx_;
+  network<context, float> net_;
+  stiefelx::matrix_t<context, double> loss_;
 };
 
 }  // namespace example

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "examples/fashion/run.hpp"
+#include "examples/fashion/results.hpp"
 #include "examples/support/json.hpp"
 #include "examples/support/picture.hpp"
 #include "examples/support/text.hpp"
@@ -32,52 +32,6 @@ struct estimate {
     for (double v : values) squares += (v - e.mean) * (v - e.mean);
     e.error = std::sqrt(squares / (n - 1) / n);
     return e;
-  }
-};
-
-/// One method's results, one entry a seed.
-struct method_results {
-  method what;                      ///< the method
-  std::vector<run_result> by_seed;  ///< in the order of the seeds
-
-  /// \returns accuracies, one a seed
-  std::vector<double> accuracies() const {
-    std::vector<double> all;
-    for (auto const& r : by_seed) all.push_back(r.accuracy());
-    return all;
-  }
-  /// \param[in] i  0 cosine before, 1 cosine after, 2 router entropy
-  /// \returns the mean over seeds, nothing where there are no experts
-  std::optional<double> experts(std::size_t i) const {
-    double sum = 0;
-    for (auto const& r : by_seed) {
-      if (!r.experts) return std::nullopt;
-      sum += (*r.experts)[i] / static_cast<double>(by_seed.size());
-    }
-    return sum;
-  }
-  /// \returns the median over seeds of the median step
-  double ms_per_step() const {
-    std::vector<double> all;
-    for (auto const& r : by_seed) all.push_back(r.ms_per_step);
-    std::sort(all.begin(), all.end());
-    return all[all.size() / 2];
-  }
-};
-
-/// All results of a study.
-struct study_results {
-  std::vector<method_results> methods;  ///< in the order of the table
-  std::vector<std::uint64_t> seeds;     ///< as run
-  double seconds = 0;                   ///< the program's own time
-  double backbone_accuracy = 0;         ///< on the plain test images
-
-  /// \param[in] name  a method
-  /// \returns its results, null when it was not run
-  method_results const* find(std::string_view name) const {
-    for (auto const& m : methods)
-      if (m.what.name == name) return &m;
-    return nullptr;
   }
 };
 

@@ -5,13 +5,19 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <optional>
-#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include <stiefelx/optim/schedule.hpp>
+
+#include "examples/fashion/host_arrays.hpp"
 #include "examples/fashion/methods.hpp"
+#include "examples/fashion/results.hpp"
 #include "examples/fashion/tasks.hpp"
 #include "examples/fashion/training.hpp"
 #include "examples/support/checkpoint.hpp"
@@ -19,41 +25,19 @@
 
 namespace example {
 
-/// A moment of a training run.
-struct curve_point {
-  double step;      ///< steps done
-  double loss;      ///< mean since the moment before
-  double rate;      ///< fraction of the peak learning rate
-  double accuracy;  ///< mean over the tasks, on the first test images
-};
-
-/// What a finished run gives.
-struct run_result {
-  std::array<double, task_count> accuracy_by_task{};  ///< on all test images
-  std::optional<std::array<double, 3>> experts;       ///< cosine before, after, router entropy
-  double ms_per_step = 0;                             ///< median
-  std::uint64_t parameters_crc32 = 0;                 ///< of the trained values
-  std::vector<curve_point> curve;                     ///< in order
-
-  /// \returns the mean over the tasks
-  double accuracy() const {
-    double sum = 0;
-    for (double a : accuracy_by_task) sum += a;
-    return sum / static_cast<double>(task_count);
-  }
-};
-
-/// What all runs share.
+/// What all runs share, in the host's memory.
 struct study {
-  pixel_columns train;                    ///< training images
-  pixel_columns test;                     ///< test images
-  task_set tasks;                         ///< the eight tasks
-  std::vector<Eigen::MatrixXf> backbone;  ///< weights and biases of the pre-trained network
-  index_t steps;                          ///< of each run
-  index_t batch_size = 256;               ///< images a step
+  pixel_columns train;                       ///< training images
+  pixel_columns test;                        ///< test images
+  task_set tasks;                            ///< the eight tasks
+  std::vector<std::vector<float>> backbone;  ///< weights and biases of the pre-trained network
+  index_t steps;                             ///< of each run
+  std::size_t batch_size = 256;              ///< images a step
 };
 
 /// \brief One method with one seed: its network, how far it is, and its result.
+/// \tparam Place  has `context`, and `open(threads)` that makes one
+template <class Place>
 class run {
  public:
   /// \param[in] chosen  the method
@@ -70,35 +54,52 @@ class run {
   double cost() const { return method_.name == "frozen" ? 0.1 : 1; }
 
   /// \brief Trains to the end, or until stop() says so, and then evaluates.
+  ///
+  /// Between two looks at the loss, twenty steps apart, nothing waits.
   /// \param[in]     s     shared data
   /// \param[in,out] show  where progress goes
   /// \param[in]     stop  asked before every step
   template <class Stop>
   void advance(study const& s, progress_display& show, Stop const& stop) {
     if (result_) return;
-    host::context ctx;
-    if (!net_) build(ctx, s);
-    bool const trains = !net_->trained().empty();
+    if (!live_) build(s);
+    context& ctx = live_->ctx;
+    bool const trains = !live_->net.trained().empty();
     stiefelx::cosine_schedule const schedule{1, s.steps, std::min<index_t>(50, s.steps / 4), 0.05};
     auto line = show.start(name(), static_cast<std::size_t>(s.steps),
                            static_cast<std::size_t>(step_), cost());
-    batch data{Eigen::MatrixXf(s.train.pixels.rows(), s.batch_size), {}};
+    batch drawn(s.batch_size);
     index_t const interval = std::max<index_t>(1, s.steps / 10);
+    index_t const glance = std::min<index_t>(interval, 20);
+    std::optional<double> seen;
+    index_t timed = step_;
+    double start = steady_seconds();
     for (; trains && step_ < s.steps; ++step_) {
-      if (stop()) return forget();
-      double const start = steady_seconds();
-      draw_batch(s.train, &s.tasks, batch_stream + seed_, static_cast<std::uint64_t>(step_), data);
-      double const loss = training_step(ctx, *net_, data.x, data.labels, schedule(step_), 1.0);
-      milliseconds_.push_back((steady_seconds() - start) * 1e3);
-      loss_sum_ += loss;
-      line.update(static_cast<std::size_t>(step_ + 1), loss, schedule(step_));
-      if ((step_ + 1) % interval != 0) continue;
-      auto const part = evaluate(ctx, *net_, s.test, s.tasks, 500);
-      curve_.push_back({static_cast<double>(step_ + 1), loss_sum_ / static_cast<double>(interval),
-                        schedule(step_), mean(part)});
-      loss_sum_ = 0;
+      if (stop()) return;
+      draw_batch(s.train, &s.tasks, batch_stream + seed_, static_cast<std::uint64_t>(step_), drawn);
+      training_step<context, float>(ctx, live_->net, drawn.pixels, drawn.labels, schedule(step_),
+                                    1.0, live_->loss);
+      axpy(ctx, 1, live_->loss, live_->loss_sum);
+      index_t const done = step_ + 1;
+      if (done % glance == 0) {
+        seen = value(ctx, live_->loss);
+        milliseconds_.push_back((steady_seconds() - start) * 1e3 /
+                                static_cast<double>(done - timed));
+      }
+      if (seen) line.update(static_cast<std::size_t>(done), *seen, schedule(step_));
+      if (done % interval == 0) {
+        double const sum = value(ctx, live_->loss_sum);
+        auto const part = evaluate(ctx, live_->net, s.test, s.tasks, 500);
+        curve_.push_back({static_cast<double>(done), sum / static_cast<double>(interval),
+                          schedule(step_), mean(part)});
+        fill(ctx, 0, live_->loss_sum);
+      }
+      if (done % glance == 0 || done % interval == 0) {
+        timed = done;
+        start = steady_seconds();
+      }
     }
-    finish(ctx, s);
+    finish(s);
     line.finish();
   }
 
@@ -107,10 +108,9 @@ class run {
   void save(checkpoint_writer& out) {
     std::string const key = "run/" + name() + "/";
     auto const progress =
-        std::array{static_cast<std::uint64_t>(step_), std::uint64_t{net_ ? 1U : 0U},
+        std::array{static_cast<std::uint64_t>(step_), std::uint64_t{live_ ? 1U : 0U},
                    std::uint64_t{result_ ? 1U : 0U}};
     out.add(key + "progress", progress);
-    out.add(key + "loss_sum", std::array{loss_sum_});
     out.add(key + "milliseconds", milliseconds_);
     std::vector<double> flat;
     for (curve_point const& c : curve_)
@@ -124,7 +124,7 @@ class run {
       out.add(key + "crc32", std::array{result_->parameters_crc32});
     }
     for_each_array([&](std::string const& part, auto const& m) {
-      out.add(key + part, std::span(m.data(), static_cast<std::size_t>(m.size())));
+      example::save(live_->ctx, m, key + part, out);
     });
   }
 
@@ -135,7 +135,6 @@ class run {
     std::string const key = "run/" + name() + "/";
     auto const progress = in.values<std::uint64_t>(key + "progress");
     step_ = static_cast<index_t>(progress.at(0));
-    loss_sum_ = in.values<double>(key + "loss_sum").at(0);
     milliseconds_ = in.values<double>(key + "milliseconds");
     auto const flat = in.values<double>(key + "curve");
     for (std::size_t i = 0; i + 3 < flat.size(); i += 4)
@@ -149,14 +148,28 @@ class run {
       summarise();
     }
     if (progress.at(1) == 0) return;
-    host::context ctx;
-    build(ctx, s);
-    for_each_array([&](std::string const& part, auto& m) {
-      in.get(key + part, std::span(m.data(), static_cast<std::size_t>(m.size())));
-    });
+    build(s);
+    for_each_array(
+        [&](std::string const& part, auto& m) { example::load(live_->ctx, in, key + part, m); });
   }
 
  private:
+  using context = typename Place::context;
+
+  // What exists while a run is neither new nor finished.
+  struct running {
+    running(method const& m, random_stream random)
+        : ctx(Place::open(1)),
+          net(ctx, network_sizes(), random, 2e-3, 0.0),
+          loss(zeros<double>(ctx, 1, 1)),
+          loss_sum(zeros<double>(ctx, 1, 1)) {
+      net.adapt(ctx, m.plan, random, m.train_layers);
+    }
+    context ctx;
+    network<context, float> net;
+    stiefelx::matrix_t<context, double> loss, loss_sum;  // of the last step; since the last moment
+  };
+
   // Adapters and batches draw from streams that no other seed uses.
   static constexpr std::uint64_t adapter_stream = 1'000'000, batch_stream = 2'000'000;
 
@@ -166,49 +179,47 @@ class run {
     return sum;
   }
 
-  void build(host::context& ctx, study const& s) {
-    stiefelx::random_stream random{adapter_stream + seed_};
-    net_.emplace(ctx, network_sizes(), random, 2e-3, 0.0);
-    for (std::size_t i = 0; i < s.backbone.size(); ++i) net_->layers()[i].value = s.backbone[i];
-    net_->adapt(ctx, method_.plan, random, method_.train_layers);
-  }
-
-  // The context of the last steps is about to end, and its scratch with it.
-  void forget() {
-    for (auto& a : net_->adapters()) a.forget();
+  void build(study const& s) {
+    live_ = std::make_unique<running>(method_, random_stream{adapter_stream + seed_});
+    for (std::size_t i = 0; i < s.backbone.size(); ++i)
+      upload(live_->ctx, s.backbone[i].data(), live_->net.layers()[i].value);
   }
 
   template <class Visit>
   void for_each_array(Visit const& visit) {
-    if (!net_) return;
-    for (auto* p : net_->trained()) p->for_each_array(visit);
+    if (!live_) return;
+    visit("loss_sum", live_->loss_sum);
+    for (auto* p : live_->net.trained()) p->for_each_array(visit);
   }
 
-  void finish(host::context& ctx, study const& s) {
+  void finish(study const& s) {
+    context& ctx = live_->ctx;
     result_.emplace();
-    result_->accuracy_by_task = evaluate(ctx, *net_, s.test, s.tasks, s.test.pixels.cols());
-    measure_experts(ctx, s);
+    result_->accuracy_by_task = evaluate(ctx, live_->net, s.test, s.tasks, s.test.count());
+    measure_experts(s);
     auto crc = crc32(0, nullptr, 0);
-    for (auto* p : net_->trained())
-      crc = crc32(crc, reinterpret_cast<Bytef const*>(p->value.data()),
-                  static_cast<uInt>(p->value.size()) * static_cast<uInt>(sizeof(float)));
+    for (auto* p : live_->net.trained()) {
+      auto const all = entries(ctx, p->value);
+      crc = crc32(crc, reinterpret_cast<Bytef const*>(all.data()),
+                  static_cast<uInt>(all.size() * sizeof(float)));
+    }
     result_->parameters_crc32 = crc;
     summarise();
-    forget();
-    net_.reset();
+    live_.reset();
   }
 
   // Means over the layers, on test images with the tasks mixed.
-  void measure_experts(host::context& ctx, study const& s) {
-    batch data{Eigen::MatrixXf(s.test.pixels.rows(), 2048), {}};
-    draw_batch(s.test, &s.tasks, 0, 0, data);
-    net_->forward(ctx, data.x);
-    for (std::size_t l = 0; l < net_->adapters().size(); ++l) {
-      auto const part = net_->adapters()[l].statistics(ctx, net_->input(l));
+  void measure_experts(study const& s) {
+    batch drawn(2048);
+    draw_batch(s.test, &s.tasks, 0, 0, drawn);
+    auto& net = live_->net;
+    net.forward(live_->ctx, drawn.pixels);
+    for (std::size_t l = 0; l < net.adapters().size(); ++l) {
+      auto const part = net.adapters()[l].statistics(live_->ctx, net.input(l));
       if (!part) return;
       if (!result_->experts) result_->experts.emplace();
       for (std::size_t i = 0; i < 3; ++i)
-        (*result_->experts)[i] += (*part)[i] / static_cast<double>(net_->adapters().size());
+        (*result_->experts)[i] += (*part)[i] / static_cast<double>(net.adapters().size());
     }
   }
 
@@ -222,10 +233,9 @@ class run {
   method method_;
   std::uint64_t seed_;
   index_t step_ = 0;
-  double loss_sum_ = 0;
   std::vector<double> milliseconds_;
   std::vector<curve_point> curve_;
-  std::optional<network<float>> net_;
+  std::unique_ptr<running> live_;
   std::optional<run_result> result_;
 };
 

@@ -7,11 +7,9 @@
 #include <cstdint>
 #include <vector>
 
-#include <Eigen/Core>
-
 #include <stiefelx/core/random.hpp>
 
-#include "examples/support/idx.hpp"
+#include "examples/support/images.hpp"
 
 namespace example {
 
@@ -67,10 +65,19 @@ class task_set {
   std::array<std::array<int, class_count>, task_count> maps_{};
 };
 
-/// \brief Images as columns of normalised pixels, with the class of each.
+/// Pixels of an image.
+inline constexpr std::size_t pixel_count = 784;
+
+/// \brief Images as columns of normalised pixels, with the class of each, in the host's memory.
 struct pixel_columns {
-  Eigen::MatrixXf pixels;    ///< 784 x N, mean 0 and deviation 1 over the training images
-  std::vector<int> classes;  ///< N
+  std::vector<float> pixels;  ///< 784 x N, mean 0 and deviation 1 over the training images
+  std::vector<int> classes;   ///< N
+
+  /// \returns number of images
+  std::size_t count() const { return classes.size(); }
+  /// \returns the first pixel of image i
+  /// \param[in] i  from 0 to count()
+  float const* image(std::size_t i) const { return pixels.data() + i * pixel_count; }
 };
 
 /// Normalises images with the mean and deviation of Fashion-MNIST's training pixels.
@@ -78,41 +85,41 @@ struct pixel_columns {
 /// \returns columns
 inline pixel_columns normalise(labelled_images const& set) {
   constexpr float mean = 0.2860F, deviation = 0.3530F;
-  auto const count = static_cast<Eigen::Index>(set.images.count);
-  auto const size = static_cast<Eigen::Index>(set.images.rows * set.images.cols);
-  pixel_columns out{Eigen::MatrixXf(size, count), {}};
-  using bytes = Eigen::Matrix<std::uint8_t, Eigen::Dynamic, Eigen::Dynamic>;
-  Eigen::Map<bytes const> const raw(set.images.pixels.data(), size, count);
-  out.pixels = ((raw.cast<float>() / 255.0F).array() - mean) / deviation;
+  pixel_columns out{std::vector<float>(set.images.pixels.size()), {}};
+  for (std::size_t i = 0; i < out.pixels.size(); ++i)
+    out.pixels[i] = (static_cast<float>(set.images.pixels[i]) / 255.0F - mean) / deviation;
   out.classes.assign(set.labels.begin(), set.labels.end());
   return out;
 }
 
-/// A batch: an image a column, its label and its task.
+/// A batch: an image a column, and its label.
 struct batch {
-  Eigen::MatrixXf x;                 ///< 784 x B
-  Eigen::Matrix<int, 1, -1> labels;  ///< 1 x B
+  std::vector<float> pixels;  ///< 784 x B
+  std::vector<int> labels;    ///< B
+
+  /// \param[in] size  B
+  explicit batch(std::size_t size) : pixels(pixel_count * size), labels(size) {}
 };
 
 /// \brief Draws a batch: images with replacement and, when tasks are mixed, a task for each.
-/// \param[in]  set    training images
+/// \param[in]  set    images
 /// \param[in]  tasks  label maps; null for the plain images and labels
 /// \param[in]  seed   names the order of the batches
 /// \param[in]  step   which batch: a batch is a function of seed and step alone
-/// \param[out] out    its x has as many columns as the batch is to have
+/// \param[out] out    of the size that the batch is to have
 inline void draw_batch(pixel_columns const& set, task_set const* tasks, std::uint64_t seed,
                        std::uint64_t step, batch& out) {
-  out.labels.resize(out.x.cols());
-  for (Eigen::Index i = 0; i < out.x.cols(); ++i) {
-    auto const w = stiefelx::philox(seed, step, static_cast<std::uint64_t>(i));
-    auto const image = static_cast<Eigen::Index>(w[0] % set.classes.size());
-    auto const c = static_cast<std::size_t>(set.classes[static_cast<std::size_t>(image)]);
-    out.x.col(i) = set.pixels.col(image);
-    out.labels(i) = static_cast<int>(c);
+  for (std::size_t i = 0; i < out.labels.size(); ++i) {
+    auto const w = stiefelx::philox(seed, step, i);
+    std::size_t const image = w[0] % set.count();
+    auto const c = static_cast<std::size_t>(set.classes[image]);
+    float* const column = out.pixels.data() + i * pixel_count;
+    std::copy_n(set.image(image), pixel_count, column);
+    out.labels[i] = static_cast<int>(c);
     if (tasks == nullptr) continue;
     std::size_t const k = w[1] % task_count;
-    task_set::mark(k, out.x.col(i).data());
-    out.labels(i) = tasks->label(k, c);
+    task_set::mark(k, column);
+    out.labels[i] = tasks->label(k, c);
   }
 }
 

@@ -18,22 +18,9 @@
 #include <vector>
 
 #include "examples/support/file.hpp"
+#include "examples/support/images.hpp"
 
 namespace example {
-
-/// Grey images, one after the other, each row by row.
-struct image_set {
-  std::size_t count = 0;             ///< number of images
-  std::size_t rows = 0;              ///< height of an image
-  std::size_t cols = 0;              ///< width of an image
-  std::vector<std::uint8_t> pixels;  ///< count x rows x cols values, 0 to 255
-};
-
-/// Images with the class of each.
-struct labelled_images {
-  image_set images;                  ///< the images
-  std::vector<std::uint8_t> labels;  ///< one class an image
-};
 
 /// The two parts of Fashion-MNIST: 60,000 and 10,000 images of 28 x 28 in ten classes.
 struct fashion_mnist {

@@ -3,11 +3,16 @@
 // The example's network: a whole training step against central differences, and its tasks.
 
 #include <cmath>
+#include <optional>
 #include <set>
+#include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include <boost/test/unit_test.hpp>
+
+#include <stiefelx/stiefelx.hpp>
 
 #include "examples/fashion/methods.hpp"
 #include "examples/fashion/training.hpp"
@@ -16,7 +21,11 @@ namespace {
 
 using namespace example;
 using matrix = Eigen::MatrixXd;
-using labels = Eigen::Matrix<int, 1, -1>;
+using network_type = network<host::context, double>;
+
+std::span<double const> columns(matrix const& x) {
+  return {x.data(), static_cast<std::size_t>(x.size())};
+}
 
 // A small network with every parameter away from its start, where some gradients are zero.
 struct small_case {
@@ -33,17 +42,25 @@ struct small_case {
     }
     x.resize(6, 7);
     fill_normal(ctx, random, 1, x);
-    y.resize(7);
-    for (index_t i = 0; i < 7; ++i) y(i) = static_cast<int>(i % 3);
+    for (int i = 0; i < 7; ++i) y.push_back(i % 3);
   }
 
   double loss() {
-    net->forward(ctx, x);
-    return net->backward(ctx, y);
+    matrix found(1, 1);
+    net->forward(ctx, columns(x));
+    net->backward(ctx, y, found);
+    return found(0);
+  }
+
+  // A training step; returns the loss before it.
+  double step(network_type& trained, double schedule) {
+    matrix found(1, 1);
+    training_step(ctx, trained, columns(x), std::span<int const>(y), schedule, 1.0, found);
+    return found(0);
   }
 
   // Error of the directional derivative along d at step h, by central differences.
-  double error(parameter<double>& p, matrix const& d, double slope, double h) {
+  double error(parameter<host::context, double>& p, matrix const& d, double slope, double h) {
     matrix const start = p.value;
     p.value = start + h * d;
     double const above = loss();
@@ -54,9 +71,9 @@ struct small_case {
   }
 
   host::context ctx;
-  std::optional<network<double>> net;
+  std::optional<network_type> net;
   matrix x;
-  labels y;
+  std::vector<int> y;
 };
 
 std::vector<std::string> trained_methods() {
@@ -106,8 +123,8 @@ BOOST_AUTO_TEST_CASE(a_training_step_lowers_the_loss_of_its_batch) {
   for (std::string const& name : trained_methods()) {
     BOOST_TEST_CONTEXT(name) {
       small_case c(named(name));
-      double const first = training_step(c.ctx, *c.net, c.x, c.y, 1e-1, 1.0);
-      for (int i = 0; i < 40; ++i) training_step(c.ctx, *c.net, c.x, c.y, 1e-1, 1.0);
+      double const first = c.step(*c.net, 1e-1);
+      for (int i = 0; i < 40; ++i) c.step(*c.net, 1e-1);
       BOOST_TEST(c.loss() < first);
     }
   }
@@ -118,29 +135,28 @@ BOOST_AUTO_TEST_CASE(adapters_start_as_the_frozen_network) {
     BOOST_TEST_CONTEXT(name) {
       host::context ctx;
       random_stream random{3};
-      network<double> net(ctx, {6, 5, 4, 3}, random, 1e-3, 0.0);
+      network_type net(ctx, {6, 5, 4, 3}, random, 1e-3, 0.0);
       matrix x(6, 9);
       fill_normal(ctx, random, 1, x);
-      matrix const before = net.forward(ctx, x);
+      matrix const before = net.forward(ctx, columns(x));
       adapter_plan plan = named(name).plan;
       plan.rank = 2;
       net.adapt(ctx, plan, random, false);
-      BOOST_TEST((net.forward(ctx, x) == before));
+      BOOST_TEST((net.forward(ctx, columns(x)) == before));
     }
   }
 }
 
 BOOST_AUTO_TEST_CASE(stiefel_factors_stay_orthonormal) {
   small_case c(named("stiefel-lora"));
-  host::context ctx;
   random_stream random{3};
-  network<double> net(ctx, {6, 5, 4, 3}, random, 1e-3, 0.0);
-  net.adapt(ctx, {.kind = adapter_plan::form::stiefel, .rank = 2}, random, false);
-  for (int i = 0; i < 50; ++i) training_step(ctx, net, c.x, c.y, 1.0, 1.0);
+  network_type net(c.ctx, {6, 5, 4, 3}, random, 1e-3, 0.0);
+  net.adapt(c.ctx, {.kind = adapter_plan::form::stiefel, .rank = 2}, random, false);
+  for (int i = 0; i < 50; ++i) c.step(net, 1.0);
   for (auto* p : net.trained()) {
     if (p->optimizer.index() == 0) continue;
     Eigen::Matrix<double, 1, 1> error;
-    orthonormality_error(ctx, p->value, error);
+    orthonormality_error(c.ctx, p->value, error);
     BOOST_TEST(error(0) < 1e-14);
   }
 }
@@ -152,7 +168,7 @@ BOOST_AUTO_TEST_CASE(parameter_counts_are_those_of_the_matrices) {
       std::vector<index_t> const sizes{6, 5, 4, 3};
       host::context ctx;
       random_stream random{1};
-      network<double> net(ctx, sizes, random, 1e-3, 0.0);
+      network_type net(ctx, sizes, random, 1e-3, 0.0);
       method small = m;
       small.plan.rank = 2;
       net.adapt(ctx, small.plan, random, m.train_layers);
@@ -210,17 +226,29 @@ BOOST_AUTO_TEST_CASE(cues_mark_sixteen_border_pixels_of_their_own) {
 }
 
 BOOST_AUTO_TEST_CASE(a_batch_is_a_function_of_seed_and_step) {
-  pixel_columns set{Eigen::MatrixXf::Zero(784, 50), std::vector<int>(50)};
-  for (int i = 0; i < 50; ++i) set.classes[static_cast<std::size_t>(i)] = i % 10;
-  for (index_t i = 0; i < 50; ++i) set.pixels.col(i).setConstant(static_cast<float>(i));
+  pixel_columns set;
+  for (int i = 0; i < 50; ++i) {
+    set.classes.push_back(i % 10);
+    set.pixels.insert(set.pixels.end(), pixel_count, static_cast<float>(i));
+  }
   task_set const tasks;
-  batch a{Eigen::MatrixXf(784, 32), {}}, b = a, c = a;
+  batch a(32), b(32), c(32);
   draw_batch(set, &tasks, 1, 7, a);
   draw_batch(set, &tasks, 1, 7, b);
   draw_batch(set, &tasks, 1, 8, c);
-  BOOST_TEST((a.x == b.x));
-  BOOST_TEST((a.labels == b.labels));
-  BOOST_TEST(!(a.x == c.x));
+  BOOST_TEST(a.pixels == b.pixels);
+  BOOST_TEST(a.labels == b.labels);
+  BOOST_TEST(a.pixels != c.pixels);
+}
+
+BOOST_AUTO_TEST_CASE(pixels_are_normalised_by_one_mean_and_deviation) {
+  labelled_images set{{1, 28, 28, std::vector<std::uint8_t>(pixel_count)}, {7}};
+  set.images.pixels[1] = 255;
+  auto const out = normalise(set);
+  BOOST_TEST(out.count() == 1U);
+  BOOST_TEST(out.classes[0] == 7);
+  BOOST_TEST(out.image(0)[0] == (0.0F - 0.2860F) / 0.3530F);
+  BOOST_TEST(out.image(0)[1] == (1.0F - 0.2860F) / 0.3530F);
 }
 
 BOOST_AUTO_TEST_SUITE_END()
