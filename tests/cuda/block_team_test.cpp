@@ -148,6 +148,60 @@ struct factor_and_solve_body {
   }
 };
 
+/// Both passes of a mixture of experts of rank r by so many lanes.
+void expect_mixture_of_one_lane(index_t r, unsigned lanes) {
+  constexpr index_t k = 3, experts = 4, tokens = 7, part = 4;
+  index_t const all = experts * r;
+  constexpr auto by_expert = stiefelx::rank_layout::by_expert;
+  stiefelx::mixing_algebra const algebra{stiefelx::mixing::orthonormal, 1e-6};
+  stiefelx::mix_forward_body const forward{algebra, k, r, by_expert};
+  stiefelx::mix_backward_body const backward{algebra, k, r, 1.5, by_expert};
+  stiefelx::cross_moments_body const parts{r, experts, part};
+  stiefelx::cross_sums_body const total{r, 2, all};
+  matrix_x<double> const root = random_matrix<double>(2 * all, all, 1);
+  matrix_x<double> const moments = root.transpose() * root;
+  matrix_x<double> const weights = random_matrix<double>(k, tokens, 3).cwiseAbs();
+  matrix_x<int> ids(k, tokens);
+  for (index_t t = 0; t < tokens; ++t)
+    for (index_t i = 0; i < k; ++i)
+      ids(i, t) = t == 3 && i > 1 ? -1 : static_cast<int>((2 * t + i) % experts);
+
+  matrix_x<double> vectors(k * r, tokens), gram(k * k, tokens), coefficients(k, tokens);
+  matrix_x<double> mixed = random_matrix<double>(all, tokens, 2), dh = mixed * 2;
+  matrix_x<double> dweights(k, tokens), sums = matrix_x<double>::Zero(all, 2 * all),
+                                        cross(all, all);
+  matrix_x<int> status(1, tokens);
+  matrix_x<double> const h = mixed, z = dh;
+  run_one_lane(tokens, forward, host_ref(vectors), host_read(ids), host_read(weights),
+               host_read(moments), host_ref(gram), host_ref(coefficients), host_ref(mixed),
+               host_ref(status));
+  run_one_lane(tokens, backward, host_read(vectors), host_read(ids), host_read(weights),
+               host_read(moments), host_ref(gram), host_ref(dh), host_ref(mixed),
+               host_ref(dweights));
+  run_one_lane(2 * experts, parts, host_read(vectors), host_read(ids), host_read(gram),
+               host_ref(sums), host_ref(cross));
+  run_one_lane(all, total, host_read(sums), host_ref(cross));
+  device::context ctx;
+  auto const dw = on_device(ctx, weights), dm = on_device(ctx, moments);
+  auto const di = on_device(ctx, ids);
+  auto dv = zeros<double>(ctx, k * r, tokens), dg = zeros<double>(ctx, k * k, tokens);
+  auto da = zeros<double>(ctx, k, tokens), dc = zeros<double>(ctx, k, tokens);
+  auto dy = on_device(ctx, h), dz = on_device(ctx, z);
+  auto ds = zeros<int>(ctx, 1, tokens);
+  auto dsums = zeros<double>(ctx, all, 2 * all), dk = zeros<double>(ctx, all, all);
+  run_lanes(ctx, tokens, lanes, forward, dv, di, dw, dm, dg, da, dy, ds);
+  auto const& saved = std::as_const(dv);
+  run_lanes(ctx, tokens, lanes, backward, saved, di, dw, dm, dg, dz, dy, dc);
+  run_lanes(ctx, 2 * experts, lanes, parts, saved, di, std::as_const(dg), dsums, dk);
+  run_lanes(ctx, all, lanes, total, std::as_const(dsums), dk);
+  double const bound = tolerance<double>(all * tokens, 64);
+  BOOST_TEST(same(on_host(ctx, dv), vectors));
+  BOOST_TEST(near(on_host(ctx, dc), dweights, bound));
+  BOOST_TEST(near(on_host(ctx, dz), dh, bound));
+  BOOST_TEST(near(on_host(ctx, dy), mixed, bound));
+  BOOST_TEST(near(on_host(ctx, dk), cross, bound));
+}
+
 }  // namespace
 
 BOOST_AUTO_TEST_SUITE(block_team)
@@ -276,57 +330,10 @@ BOOST_AUTO_TEST_CASE(lanes_mix_experts_as_one_lane_does) {
 }
 
 BOOST_AUTO_TEST_CASE(lanes_take_a_mixture_back_as_one_lane_does) {
-  constexpr index_t k = 3, r = 5, experts = 4, all = experts * r, tokens = 7, part = 4;
-  constexpr auto by_expert = stiefelx::rank_layout::by_expert;
-  stiefelx::mixing_algebra const algebra{stiefelx::mixing::orthonormal, 1e-6};
-  stiefelx::mix_forward_body const forward{algebra, k, r, by_expert};
-  stiefelx::mix_backward_body const backward{algebra, k, r, 1.5, by_expert};
-  stiefelx::cross_moments_body const parts{r, experts, part};
-  stiefelx::cross_sums_body const total{r, 2, all};
-  matrix_x<double> const root = random_matrix<double>(40, all, 1);
-  matrix_x<double> const moments = root.transpose() * root;
-  matrix_x<double> const weights = random_matrix<double>(k, tokens, 3).cwiseAbs();
-  matrix_x<int> ids(k, tokens);
-  for (index_t t = 0; t < tokens; ++t)
-    for (index_t i = 0; i < k; ++i)
-      ids(i, t) = t == 3 && i > 1 ? -1 : static_cast<int>((2 * t + i) % experts);
-
-  matrix_x<double> vectors(k * r, tokens), gram(k * k, tokens), coefficients(k, tokens);
-  matrix_x<double> mixed = random_matrix<double>(all, tokens, 2), dh = mixed * 2;
-  matrix_x<double> dweights(k, tokens), sums = matrix_x<double>::Zero(all, 2 * all),
-                                        cross(all, all);
-  matrix_x<int> status(1, tokens);
-  matrix_x<double> const h = mixed, z = dh;
-  run_one_lane(tokens, forward, host_ref(vectors), host_read(ids), host_read(weights),
-               host_read(moments), host_ref(gram), host_ref(coefficients), host_ref(mixed),
-               host_ref(status));
-  run_one_lane(tokens, backward, host_read(vectors), host_read(ids), host_read(weights),
-               host_read(moments), host_ref(gram), host_ref(dh), host_ref(mixed),
-               host_ref(dweights));
-  run_one_lane(2 * experts, parts, host_read(vectors), host_read(ids), host_read(gram),
-               host_ref(sums), host_ref(cross));
-  run_one_lane(all, total, host_read(sums), host_ref(cross));
-  for (unsigned const lanes : {32u, 64u}) {
-    device::context ctx;
-    auto const dw = on_device(ctx, weights), dm = on_device(ctx, moments);
-    auto const di = on_device(ctx, ids);
-    auto dv = zeros<double>(ctx, k * r, tokens), dg = zeros<double>(ctx, k * k, tokens);
-    auto da = zeros<double>(ctx, k, tokens), dc = zeros<double>(ctx, k, tokens);
-    auto dy = on_device(ctx, h), dz = on_device(ctx, z);
-    auto ds = zeros<int>(ctx, 1, tokens);
-    auto dsums = zeros<double>(ctx, all, 2 * all), dk = zeros<double>(ctx, all, all);
-    run_lanes(ctx, tokens, lanes, forward, dv, di, dw, dm, dg, da, dy, ds);
-    auto const& saved = std::as_const(dv);
-    run_lanes(ctx, tokens, lanes, backward, saved, di, dw, dm, dg, dz, dy, dc);
-    run_lanes(ctx, 2 * experts, lanes, parts, saved, di, std::as_const(dg), dsums, dk);
-    run_lanes(ctx, all, lanes, total, std::as_const(dsums), dk);
-    double const bound = tolerance<double>(all * tokens, 64);
-    BOOST_TEST(same(on_host(ctx, dv), vectors));
-    BOOST_TEST(near(on_host(ctx, dc), dweights, bound));
-    BOOST_TEST(near(on_host(ctx, dz), dh, bound));
-    BOOST_TEST(near(on_host(ctx, dy), mixed, bound));
-    BOOST_TEST(near(on_host(ctx, dk), cross, bound));
-  }
+  expect_mixture_of_one_lane(5, 32);
+  expect_mixture_of_one_lane(5, 64);
+  // More rows than lanes.
+  expect_mixture_of_one_lane(35, 32);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

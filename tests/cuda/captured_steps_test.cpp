@@ -47,7 +47,7 @@ bool same(matrix_x<double> const& a, matrix_x<double> const& b) {
 /// Steps of an optimizer, direct ones or replayed ones.
 template <class Optimizer, class Options>
 matrix_x<double> points_of(Options const& options, bool captured, int steps) {
-  device::context ctx({.blas_workspace = 4096});
+  device::context ctx({.blas_workspace = 16384});
   stiefelx::stiefel const m{12, 4};
   auto x = device_backend::upload(ctx, point(12, 4));
   auto const g = device_backend::upload(ctx, random_matrix(12, 4, 5));
@@ -67,7 +67,7 @@ matrix_x<double> points_of(Options const& options, bool captured, int steps) {
 struct layer_call {
   support::expert_layer<double> data;
   mixing kind;
-  device::context ctx{{.blas_workspace = 4096}};
+  device::context ctx{{.blas_workspace = 16384}};
   device::matrix<double> down, up, x, dy, y, ddown, dup, dweights, dx;
   stiefelx::routing<device::matrix<double>, device::matrix<double>, device::matrix<int>> routes;
 

@@ -43,7 +43,7 @@ bool holds(std::string const& text, char const* piece) {
 
 /// y = 2 x + y, by scratch.
 struct small_step {
-  device::context ctx{{.blas_workspace = 4096}};
+  device::context ctx{{.blas_workspace = 16384}};
   device::matrix<double> x = device_backend::upload(ctx, matrix::Constant(5, 3, 1.0));
   device::matrix<double> y = zeros<double>(ctx, 5, 3);
 
@@ -292,6 +292,38 @@ BOOST_AUTO_TEST_CASE(scratch_that_a_step_leaves_holds_what_the_last_replay_wrote
     replay(s.ctx, work);
     BOOST_TEST(device_backend::download(s.ctx, *left)(4, 2) == number);
   }
+}
+
+BOOST_AUTO_TEST_CASE(scratch_that_a_step_gives_back_and_takes_again_is_reserved) {
+  small_step s;
+  std::optional<device::scratch_matrix<double>> saved;
+  auto const step = [&] {
+    saved.reset();
+    saved.emplace(clone(s.ctx, s.x));
+  };
+  step();
+  auto const work = capture(s.ctx, step);
+  replay(s.ctx, work);
+  saved.reset();
+  auto const later = scratch<double>(s.ctx, 5, 3);
+  BOOST_CHECK_THROW(replay(s.ctx, work), std::logic_error);
+}
+
+BOOST_AUTO_TEST_CASE(one_run_is_enough_for_a_step_that_holds_scratch_between_its_runs) {
+  small_step s;
+  std::optional<device::scratch_matrix<double>> saved;
+  auto const step = [&] {
+    saved.reset();
+    saved.emplace(clone(s.ctx, s.x));
+    // A second chunk, which cannot be merged with the first while that is held.
+    auto large = scratch<double>(s.ctx, 5, 3000);
+    fill(s.ctx, 1, large);
+    axpy(s.ctx, 1, large.middleCols(0, 3), s.y);
+  };
+  step();
+  auto const work = capture(s.ctx, step);
+  replay(s.ctx, work);
+  BOOST_TEST(s.entry() == 2);
 }
 
 BOOST_AUTO_TEST_CASE(memory_of_the_host_is_read_when_the_graph_runs) {

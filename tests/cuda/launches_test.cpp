@@ -32,7 +32,9 @@ std::ostream& operator<<(std::ostream& out, call_counts const& n) {
 
 call_counts counted() {
   using fake_cuda::calls;
-  return {calls("launch"), calls("cublasSgemm_v2"), calls("cublasDsyrk_v2"),
+  return {calls("launch"),
+          calls("cublasSgemm_v2") + calls("cublasDgemm_v2") + calls("cublasGemmEx"),
+          calls("cublasDsyrk_v2") + calls("cublasSsyrk_v2"),
           calls("cudaMemcpyAsync") + calls("cudaMemcpy2DAsync"),
           calls("cudaMemsetAsync") + calls("cudaMemset2DAsync")};
 }
@@ -45,7 +47,8 @@ call_counts operator-(call_counts const& a, call_counts const& b) {
 /// What nobody may call between two steps.
 long waits_and_allocations() {
   long sum = 0;
-  for (char const* symbol : {"cudaStreamSynchronize", "cudaMalloc", "cudaFree"})
+  for (char const* symbol : {"cudaStreamSynchronize", "cudaDeviceSynchronize",
+                             "cudaEventSynchronize", "cudaMalloc", "cudaFree"})
     sum += fake_cuda::calls(symbol);
   return sum;
 }

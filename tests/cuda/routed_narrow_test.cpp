@@ -2,6 +2,7 @@
 //
 // Experts and factors of two bytes an entry on the device: the bits of their widened twins.
 
+#include <cmath>
 #include <cstdint>
 #include <tuple>
 #include <vector>
@@ -97,7 +98,12 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(every_pattern_of_two_bytes_is_read_as_its_number, 
   table<float> expected = cast<float>(a);
   // The product of a number with 1, added to 0, has no sign of zero.
   for (float& value : expected.entries) value += 0.0F;
-  BOOST_TEST(same_bits(on_host(ctx, found), expected));
+  table<float> got = on_host(ctx, found);
+  // A GPU has one NaN for all of them.
+  for (std::size_t i = 0; i < got.entries.size(); ++i)
+    if (std::isnan(expected.entries[i]) && std::isnan(got.entries[i]))
+      got.entries[i] = expected.entries[i];
+  BOOST_TEST(same_bits(got, expected));
 }
 
 BOOST_AUTO_TEST_CASE(stored_experts_are_read_where_they_lie) {

@@ -23,6 +23,7 @@ struct call {
   mixing_options options{};
   double beta = 0;
   double start = 0;
+  double loss = 0;  ///< factor of a loss that is half the squared norm of the tokens' Gram matrices
 };
 
 /// Results of both passes, and what the forward pass has saved.
@@ -56,7 +57,12 @@ run_result<typename Case::scalar> run_with(index_t columns,
   auto dup = filled(l.up.rows(), l.up.cols(), c.start);
   auto dweights = filled(l.weights.rows(), l.weights.cols(), nan);
   auto dx = filled(l.x.rows(), l.x.cols(), c.beta == 0 ? nan : 0.75);
-  moe_lora_backward(p.ctx, experts, routes, saved, x, dy, ddown, dup, dweights, c.beta, dx);
+  if (c.loss != 0)
+    moe_lora_backward(
+        p.ctx, experts, routes, saved, x, dy, ddown, dup, dweights, c.beta, dx,
+        [&](auto const&, auto const& grams, auto& change) { axpy(p.ctx, c.loss, grams, change); });
+  else
+    moe_lora_backward(p.ctx, experts, routes, saved, x, dy, ddown, dup, dweights, c.beta, dx);
   r.layer = {p.down(y), p.down(ddown), p.down(dup), p.down(dweights), p.down(dx)};
   return r;
 }
@@ -140,6 +146,17 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(any_beta_is_taken, Case, double_cases) {
   }
 }
 
+BOOST_AUTO_TEST_CASE_TEMPLATE(losses_on_the_outputs_go_along, Case, double_cases) {
+  auto const l = layer_of_all_lists<double>(sizes, false);
+  for (mixing const kind : {mixing::none, mixing::orthogonal}) {
+    call const c{{.kind = kind}, 0, 0, 0.01};
+    auto const found = run_with<Case>(512, l, c);
+    expect_agreement(found, run_with<Case>(0, l, c), bound_of<double>(sizes));
+    BOOST_TEST(!near(found.layer.dup, run_with<Case>(512, l, {{.kind = kind}, 0, 0}).layer.dup,
+                     bound_of<double>(sizes)));
+  }
+}
+
 BOOST_AUTO_TEST_CASE_TEMPLATE(float_has_the_digits_that_its_products_leave, Case, real_cases) {
   using S = typename Case::scalar;
   auto const l = layer_of_all_lists<S>(register_rank, false);
@@ -203,7 +220,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(gradients_are_those_of_central_differences, Case, 
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(sums_over_parts_of_the_tokens_are_sums_over_tokens, Case,
                               double_cases) {
-  // Three parts of cross_moments_body, the last one short; run_layer takes the definition's loops.
+  // Three parts of cross_moments_body, the last one short; define_layer takes the definition's loops.
   layer_sizes const n{3, 2, 2, 4, 5, 300};
   auto const l = random_layer<double>(n, 5);
   BOOST_TEST_REQUIRE(stiefelx::detail::cross_parts(n.tokens, n.experts * n.rank) == 3);

@@ -164,6 +164,8 @@ class arena {
   void retire(std::byte const* block) noexcept {
     chunk& last = chunks_[last_used()];
     last.used = static_cast<std::size_t>(block - last.memory->data());
+    // A recorded step may give back what was taken before it, and take other blocks there.
+    last.start = std::min(last.start, last.used);
   }
 
   // Where nothing holds them, several chunks become one of their size.
@@ -171,6 +173,8 @@ class arena {
     if (!blocks_.empty() || chunks_.size() < 2) return;
     for (chunk const& c : chunks_)
       if (c.memory.use_count() > 1) return;
+    // What is being recorded names the chunks, and must not wait.
+    if (is_capturing(queue_)) return;
     std::size_t const size = capacity();
     synchronize(queue_);
     chunks_.clear();

@@ -146,6 +146,7 @@ void trsm(blas_context& blas, char const* function, R const& r, Y& y);
 namespace detail {
 
 [[noreturn]] STIEFELX_COLD inline void throw_blas_error(cublasStatus_t status, char const* call) {
+  forget_last_error();
   throw cuda_error(std::string(call) + ": " + cublasGetStatusString(status) + " (status " +
                    std::to_string(static_cast<int>(status)) + ")");
 }

@@ -13,9 +13,10 @@ namespace stiefelx::cuda {
 /// Choices of a device context.
 /// \ingroup cuda
 struct context_options {
-  int device = 0;                  ///< number of the device
-  bool tf32 = false;               ///< whether products of float may round their factors to TF32
-  std::size_t blas_workspace = 0;  ///< bytes for cuBLAS, or 0 for what NVIDIA recommends
+  int device = 0;     ///< number of the device
+  bool tf32 = false;  ///< whether products of float may round their factors to TF32
+  /// Bytes for cuBLAS, some of whose routines may fail below 16 KiB; 0 for what NVIDIA recommends.
+  std::size_t blas_workspace = 0;
   index_t dense_expert_columns = 512;  ///< of the verb of that name
 };
 
@@ -25,8 +26,8 @@ struct context_options {
 /// Passed first to every function, never global. Work is queued in order on one stream of the
 /// context's own and nothing waits but download(), value(), the growth of the scratch memory
 /// and owning matrices when they go.
-/// After the first step of a loop that memory has reached its high-water mark and nothing is
-/// allocated any more. Results are the same from run to run: sums have a fixed order and use no
+/// The first step of a loop makes that memory and the second puts its pieces together; after that
+/// nothing is allocated any more. Results are the same from run to run: sums have a fixed order and use no
 /// atomic operations.
 ///
 /// One context belongs to one thread at a time and outlives the scratch taken from it. It makes its
@@ -42,6 +43,11 @@ struct context {
         multiprocessors(multiprocessor_count(choices.device)),
         memory(queue),
         blas(queue, capability, {.tf32 = choices.tf32, .workspace = choices.blas_workspace}) {}
+
+  context(context const&) = delete;
+  context& operator=(context const&) = delete;
+  /// Waits for its work, whose memory goes.
+  ~context() { finish(queue); }
 
   /// Makes its device the one that the calling thread uses.
   void select() const { use_device(options.device); }

@@ -42,8 +42,8 @@ class graph {
   friend graph capture(context& ctx, F&& step);
   friend void replay(context& ctx, graph const& work);
 
-  explicit graph(context& ctx)
-      : context_(&ctx), scratch_(ctx.memory.end_recording()), work_(ctx.queue) {}
+  graph(context& ctx, recorded_scratch&& scratch)
+      : context_(&ctx), scratch_(std::move(scratch)), work_(ctx.queue) {}
 
   context* context_;
   recorded_scratch scratch_;
@@ -100,8 +100,9 @@ template <class F>
 graph capture(context& ctx, F&& step) {
   detail::open_capture open(ctx);
   step();
+  auto scratch = ctx.memory.end_recording();
   open.hand_over();
-  return graph(ctx);
+  return graph(ctx, std::move(scratch));
 }
 
 /// \brief Queues captured work once more; does not wait.

@@ -42,6 +42,9 @@ inline bool succeeds(cudaError_t status) noexcept {
   return status == cudaSuccess;
 }
 
+// An error that was thrown once is not the next call's.
+inline void forget_last_error() noexcept { (void)cudaGetLastError(); }
+
 inline std::string dotted_version(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }

@@ -16,7 +16,8 @@
 /// \brief Memory and transfer on the device (core/context.hpp has the table of verbs).
 /// \ingroup cuda
 ///
-/// download() and value() wait. Everything else is queued.
+/// download() and value() wait. Everything else is queued; an upload from ordinary memory may wait until
+/// the queue has reached it.
 
 namespace stiefelx::cuda {
 

@@ -62,6 +62,13 @@ struct cross_moments_body {
   /// \returns doubles of scratch a team: the blocks of one expert and a list of tokens
   index_t scratch_size() const { return experts * rank * rank + part; }
 
+  /// \tparam S  the data's scalar
+  /// \returns doubles that a team of several lanes needs, which makes no list
+  template <class S>
+  index_t scratch_size_of() const {
+    return experts * rank * rank;
+  }
+
   /// \param[in]  team     lanes share the entries of a block
   /// \param[in]  item     part and expert
   /// \param[in]  scratch  scratch_size() doubles

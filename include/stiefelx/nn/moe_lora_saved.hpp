@@ -62,8 +62,8 @@ index_t saved_bytes(moe_lora_sizes n, mixing_options const& options = {}) {
   return every + wide * (n.chosen * n.chosen * n.tokens + all * all);
 }
 
-/// \brief Bytes of scratch that the larger one of the two calls takes from its context, without the
-/// blocks of fixed size that its verbs take.
+/// \brief Bytes of scratch that the larger one of the two calls takes from its context, without what
+/// its verbs take: on the host up to k r numbers and 2 k integers a token, and a copy of the experts.
 /// \ingroup nn
 /// \tparam S  the data's type
 /// \param[in] n        sizes of the call

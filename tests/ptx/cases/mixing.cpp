@@ -73,8 +73,8 @@ void rank_space(mixing kind, index_t rank) {
             ids, as_const(gram), partial, apart);
   run_batch(ctx, columns, stiefelx::cross_sums_body{rank, parts, columns}, as_const(partial),
             cross);
-  // All tokens in one part, with work memory that is too large to be shared.
-  run_batch(ctx, experts, stiefelx::cross_moments_body{rank, experts, 6000}, as_const(h), ids,
+  // All tokens in one part, which writes K itself.
+  run_batch(ctx, experts, stiefelx::cross_moments_body{rank, experts, tokens}, as_const(h), ids,
             as_const(gram), none, cross);
   run_batch(ctx, tokens, stiefelx::gram_gradient_body{k, rank}, as_const(h), ids, moments,
             as_const(gram), dh);
