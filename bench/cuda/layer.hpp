@@ -126,9 +126,10 @@ struct layer {
     stiefelx::router_backward(ctx, router, x, dscores, drouter, 1, dx);
   }
 
-  /// Looks at y: some tokens, computed on the host in double with outputs formed and orthogonalized.
+  /// Looks at y: three tokens, computed on the host in double, with the output of each listed expert
+  /// formed and orthogonalized.
   std::string output_fault();
-  /// Looks at the gradients.
+  /// Looks at the gradients, by Euler's relation and with the device's own inner products.
   std::string gradient_fault();
 
  private:

@@ -88,6 +88,21 @@ void add_base(bench::device_suite& to, index_t tokens, index_t width, bool backw
                                        n, from.data(), n, &zero, out.data(), n),
                            "cublasSgemm");
              }
+             // The last token of op(w) x by plain loops.
+             std::string fault(cublasOperation_t op, std::string const& what,
+                               cuda::matrix<float> const& out) {
+               auto const a = bench::on_host(ctx, w);
+               auto const column = bench::on_host(ctx, x.middleCols(x.cols() - 1, 1));
+               auto const found = bench::on_host(ctx, out.middleCols(x.cols() - 1, 1));
+               std::size_t const n = found.size();
+               std::vector<double> expected(n);
+               for (std::size_t j = 0; j < n; ++j)
+                 for (std::size_t i = 0; i < n; ++i)
+                   expected[op == CUBLAS_OP_N ? i : j] +=
+                       static_cast<double>(a[i + j * n]) *
+                       static_cast<double>(column[op == CUBLAS_OP_N ? j : i]);
+               return bench::difference_fault(what, {found.begin(), found.end()}, expected, 1e-4);
+             }
            };
            auto const s = std::make_shared<state>(tokens, width);
            return {s->ctx.queue,
@@ -95,17 +110,11 @@ void add_base(bench::device_suite& to, index_t tokens, index_t width, bool backw
                      s->multiply_by(CUBLAS_OP_N, s->x, s->y);
                      if (backward) s->multiply_by(CUBLAS_OP_T, s->x, s->dx);
                    },
-                   [s] {
-                     auto const w_ = bench::on_host(s->ctx, s->w);
-                     auto const x_ = bench::on_host(s->ctx, s->x.middleCols(s->x.cols() - 1, 1));
-                     auto const y_ = bench::on_host(s->ctx, s->y.middleCols(s->x.cols() - 1, 1));
-                     std::vector<double> expected(y_.size());
-                     for (std::size_t j = 0; j < x_.size(); ++j)
-                       for (std::size_t i = 0; i < y_.size(); ++i)
-                         expected[i] += static_cast<double>(w_[i + j * y_.size()]) *
-                                        static_cast<double>(x_[j]);
-                     return bench::difference_fault("the last token", {y_.begin(), y_.end()},
-                                                    expected, 1e-4);
+                   [s, backward] {
+                     std::string const fault = s->fault(CUBLAS_OP_N, "the last token", s->y);
+                     return fault.empty() && backward
+                                ? s->fault(CUBLAS_OP_T, "the last token's gradient", s->dx)
+                                : fault;
                    }};
          });
 }

@@ -26,7 +26,7 @@ struct device_call {
 /// prints one JSON object a line for each row whose `case/shape/scalar` contains TEXT, with the
 /// fields of bench::suite but `threads`. `--small` takes sizes that a test can afford. Times are the
 /// device's own, between two events around the call; before each, memory larger than any L2 is
-/// written, so the call starts with a cold cache while the host is already ahead of the device.
+/// written, so the call starts with a cold, dirty cache while the host is already ahead of the device.
 class device_suite {
  public:
   /// \brief Reads the command line; a wrong one is told on standard error and exits with 2.

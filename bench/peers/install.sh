@@ -8,7 +8,8 @@ usage: bash bench/peers/install.sh [DIR] [--help]
 
 Makes a Python environment with the peers of bench/run.sh in DIR, in the versions of
 bench/peers/requirements.txt. A second run changes nothing. It downloads about 3 GB and takes about
-7 GB of disk, because torch brings its GPU libraries along.
+7 GB of disk, because torch brings its GPU libraries along: bench/run.sh uses torch's CPU side,
+tests/gpu/run.sh its GPU side.
 
   DIR     default ${XDG_CACHE_HOME:-$HOME/.cache}/stiefelx/peers, where bench/run.sh looks for it;
           for another one set STIEFELX_PEERS=DIR when it runs

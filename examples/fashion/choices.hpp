@@ -37,7 +37,8 @@ struct choices {
   std::string fingerprint() const {
     return "backbone " + std::to_string(backbone_steps()) + ", steps " +
            std::to_string(step_count()) + ", seeds " + std::to_string(seed_count()) + " from " +
-           std::to_string(seed) + ", methods " + (methods.empty() ? "all" : methods);
+           std::to_string(seed) + ", methods " + (methods.empty() ? "all" : methods) +
+           (device == "cpu" ? "" : ", device " + device);
   }
 };
 

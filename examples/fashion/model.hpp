@@ -29,8 +29,8 @@
 /// \file
 /// \brief The network and its adapters, in verbs: the context's type says where they live and run.
 ///
-/// Images come from the host's memory, a batch at a time. Nothing here waits but
-/// adapter::statistics().
+/// Images come from the host's memory, a batch at a time. Nothing here reads a result but
+/// adapter::statistics(); an upload may wait for the queue.
 
 namespace example {
 

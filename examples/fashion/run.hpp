@@ -55,7 +55,8 @@ class run {
 
   /// \brief Trains to the end, or until stop() says so, and then evaluates.
   ///
-  /// Between two looks at the loss, twenty steps apart, nothing waits.
+  /// Between two looks at the loss, twenty steps apart, no result is read; the upload of a batch may
+  /// wait for the queue.
   /// \param[in]     s     shared data
   /// \param[in,out] show  where progress goes
   /// \param[in]     stop  asked before every step

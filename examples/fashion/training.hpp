@@ -15,7 +15,7 @@
 
 namespace example {
 
-/// \brief One step on one batch at a fraction of the peak rates. Nothing waits.
+/// \brief One step on one batch at a fraction of the peak rates. No result is read.
 ///
 /// The batch is uploaded in each step: 0.8 MB of 256 images, which are drawn and marked on the host
 /// by one text for every device.

@@ -223,7 +223,10 @@ BOOST_AUTO_TEST_CASE(its_end_waits_for_the_work_that_uses_its_memory) {
     block const b = take(memory, queue, 1, 42);
     device::copy_2d(&found, 1, b.first, 1, 1, 1, device::direction::to_host, queue);
     memory.release(b.first);
+#if !defined(__CUDACC__)
+    // The fake queues this copy; a GPU waits for one into memory that is not pinned.
     BOOST_TEST(int{found} != 42);
+#endif
   }
   BOOST_TEST(int{found} == 42);
 }

@@ -206,6 +206,13 @@ BOOST_AUTO_TEST_CASE(networks_start_with_the_same_bits) {
       }
 }
 
+// Else the tolerances below would let everything pass.
+BOOST_AUTO_TEST_CASE(quotients_of_gradients_stay_bounded) {
+  for (observation const& o : observations()) BOOST_TEST_CONTEXT(o.what.name) {
+      BOOST_TEST(o.condition < 1e8);
+    }
+}
+
 BOOST_AUTO_TEST_CASE(losses_on_the_device_are_those_of_the_host) {
   for (observation const& o : observations())
     for (std::size_t i = 0; i < o.host_losses.size(); ++i)

@@ -3,11 +3,11 @@
 #   stiefelx_device_tests(<folder> <variable>)
 #
 # The files of a folder of tests that are typed on a backend and run on the device too: all but those
-# that take minutes where lanes are fibers, and those that need complex matrices.
+# that take minutes to compile or where lanes are fibers, and those that need complex matrices.
 set(stiefelx_device_folders core orth manifold optim nn testing)
 set(stiefelx_host_only
-  manifold/drift manifold/haar manifold/logarithm optim/group optim/state orth/conditioning
-  orth/householder_oracle orth/qr_laws)
+  manifold/drift manifold/haar manifold/logarithm optim/adam_stack optim/group optim/state
+  orth/conditioning orth/householder_oracle orth/qr_laws orth/scheduled_inverse_sqrt)
 
 function(stiefelx_device_tests folder variable)
   file(GLOB typed CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${folder}/*_test.cpp)

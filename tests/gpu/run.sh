@@ -11,16 +11,19 @@ NVIDIA's own libraries; runs them on a GPU, the device's own tests under compute
 is installed, and the peers that are there; and writes what was run where.
 
   --build-only      compiles and links, which needs no GPU
-  --only NAME,...   these programs alone, by the names that the run prints
+  --only NAME,...   these programs alone, by the names that the run prints; torch (peers/torch) where it
+                    or a benchmark is named
   --out FOLDER      results.json and summary.md go there; default <build folder>/results. Committed,
                     the summary is docs/gpu/<device>.md
-  --no-bench        no benchmarks and no peers
+  --no-bench        no benchmarks and no peers, whatever --only names
 
 STIEFELX_GPU_BUILD_DIR   build folder, default build/gpu in the repository
 STIEFELX_GPU_READY=yes   runs the programs that the build folder holds and compiles nothing
-STIEFELX_GPU_SECONDS     time for all of it, default 600; what has not started by then is not run
+STIEFELX_GPU_SECONDS     time for all runs together, from the end of the build, default 600; what has not
+                         started by then is not run
 STIEFELX_GPU_PROGRAM_SECONDS   time for one test program, default 60
 STIEFELX_GPU_ARCH        architecture to compile for, default native, with --build-only sm_90
+EIGEN_INCLUDE_DIR        folder of Eigen's headers, default /usr/include/eigen3
 STIEFELX_PEERS           folder of a Python environment with a torch for CUDA, default as bench/run.sh
 CUDACXX                  nvcc, default the one on the path or in /usr/local/cuda
 CMAKE_BUILD_PARALLEL_LEVEL   jobs, default the number of cores
@@ -68,8 +71,10 @@ start=$SECONDS
 
 device=
 if [ $build_only = no ]; then
-  device=$(nvidia-smi --query-gpu=name,compute_cap,driver_version --format=csv,noheader 2>/dev/null |
-    head -n 1)
+  # Without a device it prints a sentence, and fails.
+  device=$(nvidia-smi --query-gpu=name,compute_cap,driver_version --format=csv,noheader 2>/dev/null) ||
+    device=
+  device=${device%%$'\n'*}
   if [ -z "$device" ]; then
     echo "run.sh: there is no GPU here (nvidia-smi lists none); nothing was run"
     exit 3
@@ -81,6 +86,9 @@ if ! command -v "$nvcc" >/dev/null; then
   exit 2
 fi
 command -v python3 >/dev/null || wrong "python3 is not found"
+# Libraries and compute-sanitizer lie where the compiler does, which is often on no path.
+tools=$(dirname "$(readlink -f "$(command -v "$nvcc")")")
+toolkit=${tools%/*}
 
 # --- what is run ---------------------------------------------------------------------------------
 
@@ -89,13 +97,13 @@ of_the_fake="executor failures fake fake_blas fake_graph launches runtime"
 
 programs=()
 skipped=()
-add() {  # add NAME
-  if [ -z "$only" ] || [[ $only = *",$1,"* ]]; then programs+=("$1"); fi
+chosen() {  # chosen NAME
+  [ -z "$only" ] || [[ $only = *",$1,"* ]]
 }
 # Files for nvcc are written at once, because some are left without a case.
 add_tests() {  # add_tests NAME
   local copy=$build/${1//\//.}.cu
-  if [ -n "$only" ] && [[ $only != *",$1,"* ]]; then return; fi
+  chosen "$1" || return
   awk -v file="$1" -v left_out="$build/cases_left_out" -f "$root/tests/gpu/device_cases.awk" \
     "$root/tests/${1}_test.cpp" >"$copy.new" || exit 1
   if ! grep -q '^BOOST_[A-Z_]*TEST_CASE' "$copy.new"; then
@@ -110,9 +118,17 @@ mkdir -p "$build" "$out" || exit 1
 : >"$build/cases_left_out"
 # What takes longest to compile first; what runs first is said below.
 benches=(bench/limits bench/experts bench/orth bench/peers)
-for name in bench/orth bench/experts bench/limits bench/peers; do
-  if [ $bench = yes ] || [[ $only = *",$name,"* ]]; then add "$name"; fi
-done
+if [ $bench = yes ]; then
+  for name in bench/orth bench/experts bench/limits bench/peers; do
+    if chosen "$name"; then programs+=("$name"); fi
+  done
+  # torch measures the rows that two of them list.
+  if chosen peers/torch; then
+    for name in bench/orth bench/experts; do
+      chosen "$name" || programs+=("$name")
+    done
+  fi
+fi
 # The device's own suites first: where they fail, nothing else has a meaning.
 for file in "$root"/tests/cuda/*_test.cpp; do
   name=$(basename "$file" _test.cpp)
@@ -145,10 +161,11 @@ done
 arch=${STIEFELX_GPU_ARCH:-native}
 if [ $build_only = yes ]; then arch=${STIEFELX_GPU_ARCH:-sm_90}; fi
 # Warnings are the errors of the other tiers; what nvcc says of Eigen and Boost.Test is theirs.
-flags=(-std=c++20 "-arch=$arch" -O1 --expt-relaxed-constexpr "-I$root/include"
-  "-I$root/tests/gpu/stand_ins" "-I$root/tests" "-I$root")
-# Eigen would mark its functions for the device, and nvcc warn of them.
-test_flags=(-DEIGEN_NO_CUDA -DBOOST_TEST_DYN_LINK -DSTIEFELX_TEST_ON_DEVICE
+flags=(-std=c++20 "-arch=$arch" --expt-relaxed-constexpr "-I$root/include"
+  "-I$root/tests/gpu/stand_ins" "-I$root/tests" "-I$root" -Xlinker "-rpath=$toolkit/lib64")
+bench_flags=(-O3 -DNDEBUG)
+# Eigen would mark its functions for the device, and nvcc warn of them. compute-sanitizer names lines.
+test_flags=(-O1 -lineinfo -DEIGEN_NO_CUDA -DBOOST_TEST_DYN_LINK -DSTIEFELX_TEST_ON_DEVICE
   "-I${EIGEN_INCLUDE_DIR:-/usr/include/eigen3}")
 
 made() {  # made NAME SECONDS LOG STATUS
@@ -168,8 +185,9 @@ compile() {  # compile NAME
     bench/*)
       local libraries=(-lcublas)
       [ "$name" != bench/peers ] || libraries+=(-lcusolver)
-      "$nvcc" -x cu "${flags[@]}" "$root/bench/cuda/${name#bench/}.cpp" "$root/bench/cuda/suite.cpp" \
-        -o "$program" "${libraries[@]}" >"$program.log" 2>&1 || status=$?
+      "$nvcc" -x cu "${bench_flags[@]}" "${flags[@]}" \
+        "$root/bench/cuda/${name#bench/}.cpp" "$root/bench/cuda/suite.cpp" -o "$program" \
+        "${libraries[@]}" >"$program.log" 2>&1 || status=$?
       ;;
     *)
       "$nvcc" "${test_flags[@]}" "${flags[@]}" "-I$root/tests/${name%/*}" "$program.cu" \
@@ -180,14 +198,31 @@ compile() {  # compile NAME
   made "$name" $((SECONDS - began)) "$program.log" $status
 }
 
-unbuilt=0
-if [ "$ready" != yes ]; then
+# What every test includes and what they share, once.
+prepare_tests() {
+  printf '#if !__has_include(<%s>)\nmissing: %s\n#endif\n' boost/test/unit_test.hpp Boost.Test \
+    Eigen/Core "Eigen (EIGEN_INCLUDE_DIR)" >"$build/needed.cpp"
+  local missing
+  missing=$("$nvcc" "${test_flags[@]}" -E "$build/needed.cpp" 2>/dev/null | sed -n 's/^missing: //p')
+  if [ -n "$missing" ]; then
+    echo "run.sh: the tests need the headers of ${missing//$'\n'/ and of }, which nvcc does not find" >&2
+    exit 2
+  fi
   if ! "$nvcc" "${test_flags[@]}" "${flags[@]}" -c "$root/tests/support/main.cpp" -o "$build/main.o" \
       >"$build/main.log" 2>&1; then
     tail -n 20 "$build/main.log" >&2
     echo "run.sh: tests/support/main.cpp does not compile" >&2
     exit 1
   fi
+}
+
+unbuilt=0
+if [ "$ready" != yes ]; then
+  for name in "${programs[@]}"; do
+    case $name in bench/*) continue ;; esac
+    prepare_tests
+    break
+  done
   running=0
   for name in "${programs[@]}"; do
     if [ "$running" -ge "$jobs" ]; then
@@ -223,12 +258,16 @@ rows=$build/rows.jsonl
 : >"$rows"
 : >"$build/absent"
 
-left() { echo $((seconds - (SECONDS - start))); }
+built=$SECONDS
+left() { echo $((seconds - (SECONDS - built))); }
 
-# limited SECONDS OUTPUT COMMAND...: sets `result` and `spent`.
+# limited SECONDS OUTPUT COMMAND...: sets `result` and `spent`. What an earlier run wrote is emptied
+# first: it is not of this one.
 limited() {
   local limit=$1 output=$2 rest began=$SECONDS status
   shift 2
+  : >"$output"
+  : >"$output.errors"
   rest=$(left)
   spent=0
   if [ "$rest" -le 0 ]; then
@@ -263,20 +302,26 @@ for name in "${programs[@]}"; do
   note test "$name"
 done
 
+with_torch=no
 if [ $bench = yes ]; then
+  if chosen peers/torch; then with_torch=yes; fi
   for name in "${benches[@]}"; do
     program=$build/${name//\//.}
-    [ -z "$only" ] || [[ $only = *",$name,"* ]] || continue
+    chosen "$name" || continue
+    with_torch=yes
     spent=0
     result="not built"
     if [ -x "$program" ]; then
       limited 120 "$program.out" "$program"
-      cat "$program.out" >>"$rows"
+      # A program that was stopped in a row leaves it without an end of line.
+      awk 1 "$program.out" >>"$rows"
       grep -E '^(skipped|refused) ' "$program.out.errors" >>"$build/absent"
       [ "$result" = passed ] || tail -n 5 "$program.out.errors"
     fi
     note benchmark "$name"
   done
+fi
+if [ "$with_torch" = yes ]; then
   folder=${STIEFELX_PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/stiefelx/peers}
   python=$folder/bin/python
   [ -x "$python" ] || python=python3
@@ -287,22 +332,24 @@ if [ $bench = yes ]; then
   done
   limited 120 "$build/torch.out" "$python" "$root/bench/peers/with_torch_cuda.py" \
     --cases "$build/listed"
-  cat "$build/torch.out" >>"$rows"
+  awk 1 "$build/torch.out" >>"$rows"
   grep -E '^(skipped|refused) ' "$build/torch.out.errors" >>"$build/absent"
   note benchmark peers/torch
 fi
 
 # Slow, and last: the library's own kernels are in the device's own tests.
 checker=no
-if command -v compute-sanitizer >/dev/null; then
+# The tests make calls that fail, on purpose: a status is no finding.
+sanitizer=$(command -v "$tools/compute-sanitizer" || command -v compute-sanitizer)
+if [ -n "$sanitizer" ]; then
   checker=yes
   for tool in memcheck racecheck initcheck; do
     for name in "${programs[@]}"; do
       program=$build/${name//\//.}
       case $name in cuda/*) ;; *) continue ;; esac
       [ -x "$program" ] || continue
-      limited "$program_seconds" "$program.$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 "$program" \
-        --report_level=no
+      limited "$program_seconds" "$program.$tool" "$sanitizer" --tool "$tool" --report-api-errors no \
+        --error-exitcode 9 "$program" --report_level=no
       [ "$result" = passed ] || tail -n 5 "$program.$tool"
       note sanitizer "$name $tool"
     done
@@ -317,10 +364,10 @@ commit=$(git -C "$root" rev-parse HEAD 2>/dev/null || echo unknown)
 if [ "$commit" != unknown ] && [ -n "$(git -C "$root" status --porcelain 2>/dev/null)" ]; then
   commit+=" with changes"
 fi
-toolkit=$("$nvcc" --version | sed -n 's/.*release .*, V\(.*\)/\1/p')
+version=$("$nvcc" --version | sed -n 's/.*release .*, V\(.*\)/\1/p')
 python3 "$root/tests/gpu/report.py" --out "$out" --results "$results" --rows "$rows" \
   --absent "$build/absent" --left-out "$build/cases_left_out" --commit "$commit" \
-  --device "$device" --toolkit "$toolkit" --sanitizer $checker --seconds $((SECONDS - start))
+  --device "$device" --toolkit "$version" --sanitizer $checker --seconds $((SECONDS - start))
 status=$?
 echo "results: $out/results.json, $out/summary.md; $((SECONDS - start)) s in all"
 exit $status

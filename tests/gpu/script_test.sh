@@ -28,9 +28,10 @@ program() {  # program FILE TEXT: an executable shell script
 
 tools=$work/tools
 build=$work/build
-mkdir -p "$tools" "$build"
+toolkit=$work/toolkit
+mkdir -p "$tools" "$build" "$toolkit/bin"
 program "$tools/nvidia-smi" 'echo "Stand-in 100, 9.0, 580.65.06"'
-program "$tools/nvcc" 'echo "Cuda compilation tools, release 13.0, V13.0.88"'
+program "$toolkit/bin/nvcc" 'echo "Cuda compilation tools, release 13.0, V13.0.88"'
 
 row='{"case":"copy","impl":"stiefelx","version":"0","scalar":"float","shape":"entries=8",'
 row+='"median_ns":2000,"min_ns":1000,"flops":0,"bytes":64}'
@@ -52,7 +53,7 @@ ready() {
 run() {
   local names=$1
   shift
-  env PATH="$tools:$PATH" CUDACXX="$tools/nvcc" STIEFELX_GPU_BUILD_DIR="$build" \
+  env PATH="$tools:$PATH" CUDACXX="$toolkit/bin/nvcc" STIEFELX_GPU_BUILD_DIR="$build" \
     STIEFELX_GPU_READY=yes STIEFELX_PEERS="$work/none" "$@" \
     bash "$here/run.sh" --only "$names" --out "$work/out" >"$work/said" 2>&1
   status=$?
@@ -80,7 +81,11 @@ PYTHON
 
 # --- everything passes ---------------------------------------------------------------------------
 
-program "$tools/compute-sanitizer" 'while [ "${1#--}" != "$1" ]; do shift 2; done; exec "$1"'
+# Beside nvcc, on no path; a call that fails on purpose is no finding.
+program "$toolkit/bin/compute-sanitizer" 'case " $* " in
+*" --report-api-errors no "*) while [ "${1#--}" != "$1" ]; do shift 2; done; exec "$1" ;;
+esac
+exit 9'
 ready cuda/batch nn/lora bench/limits bench/orth
 run cuda/batch,nn/lora,bench/limits,bench/orth
 expect 0 'tests == {"cuda/batch": "passed", "nn/lora": "passed"} and len(r["rows"]) == 2'
@@ -91,37 +96,43 @@ expect 0 'benchmarks["peers/torch"] == "passed" and "2 of 2 test programs passed
 expect 0 '"| copy | entries=8 | float | stiefelx | 2 µs | 1 µs |" in text'
 expect 0 'any(line.startswith("skipped torch-cuda") for line in r["absent"])'
 
+ready
+run peers/torch
+expect 0 'tests == {} and benchmarks == {"peers/torch": "passed"}'
+
 # --- one fails, one is missing -------------------------------------------------------------------
 
 ready cuda/batch
 program "$build/nn.lora" 'echo "1 failure \"quoted\"" >&2; exit 201'
 run cuda/batch,nn/lora,nn/router
+expect 1 'benchmarks == {}'
 expect 1 'tests == {"cuda/batch": "passed", "nn/lora": "failed (201)", "nn/router": "not built"}'
 expect 1 '"- nn/lora: failed (201)" in text and "1 of 3 test programs passed" in text'
 grep -q 'quoted' "$work/said" || complain "what a failing program says is not shown"
 
 # --- a fault that only the sanitizer sees --------------------------------------------------------
 
-program "$tools/compute-sanitizer" '[ "$2" != racecheck ] || exit 9
+program "$toolkit/bin/compute-sanitizer" '[ "$2" != racecheck ] || exit 9
 while [ "${1#--}" != "$1" ]; do shift 2; done; exec "$1"'
 ready cuda/batch
 run cuda/batch
 expect 1 'tests["cuda/batch"] == "passed" and sanitizer["cuda/batch racecheck"] == "failed (9)"'
 expect 1 'sanitizer["cuda/batch memcheck"] == "passed"'
-program "$tools/compute-sanitizer" '[ "$2" != initcheck ] || exec sleep 60
+program "$toolkit/bin/compute-sanitizer" '[ "$2" != initcheck ] || exec sleep 60
 while [ "${1#--}" != "$1" ]; do shift 2; done; exec "$1"'
 run cuda/batch STIEFELX_GPU_PROGRAM_SECONDS=1
 expect 0 'sanitizer["cuda/batch initcheck"] == "timed out after 1 s" and "initcheck: timed out" in text'
-rm "$tools/compute-sanitizer"
+rm "$toolkit/bin/compute-sanitizer"
 
 # --- a wrong result, and a row that is cut off ---------------------------------------------------
 
 ready cuda/batch
 program "$build/bench.limits" "echo '$row'; printf '{\"case\":\"co'
 echo 'refused stiefelx in copy/entries=9/float, because the last column differs' >&2; exit 1"
-run cuda/batch,bench/limits
+program "$build/bench.orth" "[ \"\${1:-}\" = --list ] || echo '$row'"
+run cuda/batch,bench/limits,bench/orth
 expect 1 'benchmarks["bench/limits"] == "failed (1)" and r["unfinished_rows"] == 1'
-expect 1 'len(r["rows"]) == 1 and any("the last column differs" in line for line in r["absent"])'
+expect 1 'len(r["rows"]) == 2 and any("the last column differs" in line for line in r["absent"])'
 
 # --- time runs out -------------------------------------------------------------------------------
 
@@ -132,10 +143,50 @@ expect 1 'tests == {"cuda/batch": "timed out after 1 s", "nn/router": "passed"}'
 run nn/router STIEFELX_GPU_SECONDS=0
 expect 1 'tests == {"nn/router": "not run: out of time"}'
 
+# --- what an earlier run left --------------------------------------------------------------------
+
+ready bench/limits
+run bench/limits
+expect 0 'len(r["rows"]) == 1'
+run bench/limits STIEFELX_GPU_SECONDS=0
+expect 1 'benchmarks["bench/limits"] == "not run: out of time" and r["rows"] == []'
+expect 1 'r["absent"] == []'
+
+# --- what is built, and what its time is ---------------------------------------------------------
+
+# An nvcc that needs four seconds for a program, and makes one that passes.
+program "$toolkit/bin/nvcc" 'case " $* " in
+*" --version "*) echo "Cuda compilation tools, release 13.0, V13.0.88"; exit ;;
+*" -E "*) exit ;;
+esac
+echo "$*" >>"'"$work"'/compiled"
+[ "${*#*-c }" != "$*" ] || sleep 4
+while [ $# -gt 1 ] && [ "$1" != -o ]; do shift; done
+printf "#!/bin/sh\n" >"$2"
+chmod +x "$2"'
+rm -rf "$build"
+run cuda/batch,bench/limits STIEFELX_GPU_READY=no STIEFELX_GPU_SECONDS=4
+expect 0 'tests == {"cuda/batch": "passed"} and benchmarks["bench/limits"] == "passed"'
+grep -q -- '-lineinfo.*-o .*/cuda[.]batch' "$work/compiled" || complain "tests have no lines"
+grep -q -- '-O3 -DNDEBUG .*-o .*/bench[.]limits' "$work/compiled" || complain "limits is not -O3"
+grep -q -- "-rpath=$toolkit/lib64" "$work/compiled" || complain "libraries are not found at run time"
+: >"$work/compiled"
+env PATH="$tools:$PATH" CUDACXX="$toolkit/bin/nvcc" STIEFELX_GPU_BUILD_DIR="$build" \
+  bash "$here/run.sh" --no-bench --only bench/limits --out "$work/out" >/dev/null 2>&1
+[ ! -s "$work/compiled" ] || complain "--no-bench compiles: $(cat "$work/compiled")"
+
+# Headers that are not there: one sentence, before anything is compiled.
+program "$toolkit/bin/nvcc" 'echo "missing: Eigen"; echo "$*" >>"'"$work"'/compiled"'
+run cuda/batch STIEFELX_GPU_READY=no
+[ $status -eq 2 ] || complain "without Eigen: exit status $status, expected 2"
+[ "$(wc -l <"$work/said")" -eq 1 ] || complain "without Eigen it says $(cat "$work/said")"
+grep -q "headers of Eigen" "$work/said" || complain "without Eigen it does not say so"
+[ "$(wc -l <"$work/compiled")" -eq 1 ] || complain "without Eigen something is compiled"
+
 # --- no GPU, and wrong options -------------------------------------------------------------------
 
 rm "$tools/nvidia-smi"
-program "$tools/nvidia-smi" 'exit 9'
+program "$tools/nvidia-smi" 'echo "No devices were found"; exit 6'
 run cuda/batch
 [ $status -eq 3 ] || complain "without a GPU: exit status $status, expected 3"
 grep -q "there is no GPU here" "$work/said" || complain "without a GPU: it does not say so"
