@@ -7,6 +7,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include <cuda/eigen_transfer.hpp>
+#include <fake_cuda/fake.hpp>
 #include <stiefelx/cuda/batch.hpp>
 #include <stiefelx/cuda/transfer.hpp>
 #include <stiefelx/team/gram_schmidt.hpp>
@@ -102,8 +103,11 @@ BOOST_AUTO_TEST_CASE(every_item_runs_once_with_work_memory_of_its_own) {
 BOOST_AUTO_TEST_CASE(no_item_launches_nothing) {
   device::context ctx;
   auto a = zeros<float>(ctx, 3, 0), b = zeros<float>(ctx, 3, 0);
+  long const before = fake_cuda::calls("launch");
   run_batch(ctx, 0, reverse_body{3}, std::as_const(a), b);
+  BOOST_TEST(fake_cuda::calls("launch") == before);
   run_batch(ctx, 2, touch_nothing_body{});
+  BOOST_TEST(fake_cuda::calls("launch") == before + 1);
 }
 
 BOOST_AUTO_TEST_CASE(the_entries_of_an_item_decide_the_lanes) {
@@ -147,12 +151,14 @@ BOOST_AUTO_TEST_CASE(more_items_than_an_int_counts_run_in_few_blocks) {
 BOOST_AUTO_TEST_CASE(work_memory_is_measured_in_the_scalar_of_the_matrices) {
   // Of complex scalars there would be 46 KB, which a block does not have: so pool memory would show.
   device::context ctx;
-  auto const a = zeros<float>(ctx, 900, 4);
+  matrix_x<float> const given = random_matrix<float>(900, 4, 6);
+  auto const a = on_device(ctx, given);
   auto b = zeros<float>(ctx, 900, 4);
   stiefelx::each_item<copy_item> const body{{2900}, 4};
   std::size_t const before = ctx.memory.capacity();
   run_batch(ctx, 4, body, a, b);
   BOOST_TEST(ctx.memory.capacity() == before);
+  BOOST_TEST(same(on_host(ctx, b), given));
   BOOST_TEST(body.template scratch_size_of<float>() == 1450);
   BOOST_TEST(body.scratch_size() == 5800);
 }

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 // Team text of routing, losses and experts' outputs: every team of 32 to 256 lanes against one lane.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstddef>
+#include <limits>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -55,10 +57,11 @@ void expect_near(matrix_x<S> const& found, matrix_x<S> const& expected, double r
 
 /// Runs a body for each item by one lane, then by teams of all sizes, and compares what they leave in
 /// the outputs.
-/// \param rounding  0 where even the bits are the same
+/// \param rounding  of each output; 0 where even the bits are the same
 /// \returns what one lane leaves
 template <class Body, class... In, class... Out>
-std::tuple<matrix_x<Out>...> by_all_teams(Body const& body, index_t count, double rounding,
+std::tuple<matrix_x<Out>...> by_all_teams(Body const& body, index_t count,
+                                          std::array<double, sizeof...(Out)> const& rounding,
                                           std::tuple<matrix_x<In>...> const& in,
                                           std::tuple<matrix_x<Out>...> const& out) {
   auto expected = out;
@@ -85,7 +88,8 @@ std::tuple<matrix_x<Out>...> by_all_teams(Body const& body, index_t count, doubl
                                                   device::ref(b)...);
                         std::apply(
                             [&](auto const&... e) {
-                              (expect_near(matrix_x<Out>(on_host(ctx, b)), e, rounding), ...);
+                              std::size_t at = 0;
+                              (expect_near(matrix_x<Out>(on_host(ctx, b)), e, rounding[at++]), ...);
                             },
                             expected);
                       },
@@ -98,17 +102,27 @@ std::tuple<matrix_x<Out>...> by_all_teams(Body const& body, index_t count, doubl
   return expected;
 }
 
+/// The same with one rounding for all outputs.
+template <class Body, class... In, class... Out>
+std::tuple<matrix_x<Out>...> by_all_teams(Body const& body, index_t count, double rounding,
+                                          std::tuple<matrix_x<In>...> const& in,
+                                          std::tuple<matrix_x<Out>...> const& out) {
+  std::array<double, sizeof...(Out)> each;
+  each.fill(rounding);
+  return by_all_teams(body, count, each, in, out);
+}
+
 template <class S>
 matrix_x<S> empty(index_t rows, index_t cols) {
   return matrix_x<S>::Constant(rows, cols, S(7));
 }
 
-/// Experts of tokens, each of them once or not at all.
+/// At most as many slots as experts: each expert of a token is there once or not at all.
 matrix_x<int> some_ids(index_t k, index_t tokens, index_t experts) {
   matrix_x<int> ids(k, tokens);
   for (index_t t = 0; t < tokens; ++t)
     for (index_t i = 0; i < k; ++i)
-      ids(i, t) = (t + i) % 5 == 4 ? -1 : static_cast<int>((7 * t + 3 * i) % experts);
+      ids(i, t) = (t + i) % 5 == 4 ? -1 : static_cast<int>((7 * t + i) % experts);
   return ids;
 }
 
@@ -154,22 +168,24 @@ BOOST_AUTO_TEST_CASE(outputs_are_mixed_as_by_one_lane) {
   };
   // Columns in one tile of each size, in several, and rows that no team divides.
   for (auto const [d, k, tokens] : {shape{8192, 16, 1}, shape{1031, 9, 2}, shape{261, 7, 2},
-                                    shape{70, 3, 3}, shape{33, 2, 3}, shape{5, 1, 2}}) {
-    BOOST_TEST_CONTEXT("d = " << d << ", k = " << k) {
-      using S = float;
-      auto const e = random_matrix<S>(d, k * tokens, 1), dy = random_matrix<S>(d, tokens, 2);
-      auto const c = random_matrix<S>(k, tokens, 3);
-      stiefelx::mixing_algebra const algebra{stiefelx::mixing::orthonormal, 1e-6};
-      double const rounding = tolerance<S>(k, 20);
-      auto const forward = by_all_teams(
-          stiefelx::expert_gram_schmidt_body{algebra, k}, tokens, rounding, std::tuple{e, c},
-          std::tuple{empty<double>(k * k, tokens), empty<double>(k, tokens), empty<S>(d, tokens),
-                     empty<int>(1, tokens)});
-      by_all_teams(stiefelx::expert_gram_schmidt_backward_body{algebra, k}, tokens, rounding,
-                   std::tuple{e, c, std::get<0>(forward), dy},
-                   std::tuple{empty<S>(d, k * tokens), empty<S>(k, tokens)});
-    }
-  }
+                                    shape{70, 3, 3}, shape{33, 2, 3}, shape{5, 1, 2}})
+    for (auto const kind : {stiefelx::mixing::orthonormal, stiefelx::mixing::none})
+      BOOST_TEST_CONTEXT("d = " << d << ", k = " << k << ", mixing " << static_cast<int>(kind)) {
+        using S = float;
+        auto const e = random_matrix<S>(d, k * tokens, 1), dy = random_matrix<S>(d, tokens, 2);
+        auto const c = random_matrix<S>(k, tokens, 3);
+        stiefelx::mixing_algebra const algebra{kind, 1e-6};
+        double const rounding = tolerance<S>(k, 20);
+        // The Gram matrix and the coefficients are of doubles throughout.
+        auto const forward = by_all_teams(
+            stiefelx::expert_gram_schmidt_body{algebra, k}, tokens,
+            {tolerance<double>(d), tolerance<double>(d, 20), rounding, 0}, std::tuple{e, c},
+            std::tuple{empty<double>(k * k, tokens), empty<double>(k, tokens), empty<S>(d, tokens),
+                       empty<int>(1, tokens)});
+        by_all_teams(stiefelx::expert_gram_schmidt_backward_body{algebra, k}, tokens, rounding,
+                     std::tuple{e, c, std::get<0>(forward), dy},
+                     std::tuple{empty<S>(d, k * tokens), empty<S>(k, tokens)});
+      }
 }
 
 // --- routing -------------------------------------------------------------------------------------
@@ -177,11 +193,17 @@ BOOST_AUTO_TEST_CASE(outputs_are_mixed_as_by_one_lane) {
 BOOST_AUTO_TEST_CASE(tokens_choose_experts_as_by_one_lane) {
   using namespace stiefelx;
   auto const check = [](auto const& choice, index_t rows, bool biased) {
-    constexpr index_t tokens = 5;
+    constexpr index_t tokens = 8;
+    constexpr float nan = std::numeric_limits<float>::quiet_NaN();
     matrix_x<float> scores = random_matrix<float>(rows, tokens, 4);
-    // Ties within a token, and a token that is all of them.
+    // Ties within a token, a token that is all of them, and numbers beside NaNs.
     scores.row(rows / 2) = scores.row(0);
     scores.col(3).setConstant(1);
+    scores(0, 5) = nan;
+    scores.col(6).setConstant(nan);
+    scores(1, 6) = 1;
+    scores(rows - 2, 6) = 2;
+    scores.col(7).setConstant(nan);
     matrix_x<double> const bias =
         biased ? random_matrix<double>(rows, 1, 5) : matrix_x<double>(0, 0);
     matrix_x<double> padding = matrix_x<double>::Ones(1, tokens);
@@ -221,7 +243,7 @@ BOOST_AUTO_TEST_CASE(experts_take_tokens_as_by_one_lane) {
   for (index_t t = 40; t < 120; t += 3) scores(3, t) = 0.25F;
   matrix_x<double> padding = matrix_x<double>::Ones(1, tokens);
   padding(0, 4) = 0;
-  for (index_t const capacity : {0, 1, 37, 129, 200}) {
+  for (index_t const capacity : {0, 1, 37, 50, 129, 200}) {
     auto const level = by_all_teams(token_level_body{score_kind::sigmoid}, tokens, 0,
                                     std::tuple{scores}, std::tuple{empty<double>(1, tokens)});
     auto const taken = by_all_teams(take_tokens_body{capacity}, experts, 0,
@@ -229,6 +251,9 @@ BOOST_AUTO_TEST_CASE(experts_take_tokens_as_by_one_lane) {
                                     std::tuple{empty<int>(experts, tokens)});
     matrix_x<int> const sums = std::get<0>(taken).rowwise().sum();
     BOOST_TEST((sums.array() == static_cast<int>(std::min<index_t>(capacity, tokens - 1))).all());
+    // Of the equal ones expert 3 takes the first and leaves the last.
+    bool const first = std::get<0>(taken)(3, 40) == 1, last = std::get<0>(taken)(3, 118) == 1;
+    if (capacity == 50) BOOST_TEST((first && !last));
     by_all_teams(taken_list_body{expert_order::by_score, {}, experts}, tokens, 0,
                  std::tuple{std::get<0>(taken), padding},
                  std::tuple{scores, empty<float>(experts, tokens), empty<int>(experts, tokens)});
@@ -253,6 +278,16 @@ BOOST_AUTO_TEST_CASE(choices_are_counted_as_by_one_lane) {
     for (index_t const block : {0, 256})
       by_all_teams(expert_counts_body{{block}, experts, k, first_only}, block > 0 ? 2 : 3, rounding,
                    std::tuple{p, ids, w, offsets}, std::tuple{empty<double>(experts + 2, 3)});
+  // A weight without bound is of no account to an expert that its token does not list.
+  matrix_x<double> unbounded = matrix_x<double>::Ones(1, tokens);
+  unbounded(0, 4) = std::numeric_limits<double>::infinity();
+  auto const counted = by_all_teams(expert_counts_body{{}, experts, k, false}, 2, 0,
+                                    std::tuple{p, ids, unbounded, offsets},
+                                    std::tuple{empty<double>(experts + 2, 2)});
+  matrix_x<double> const found = std::get<0>(counted).col(0);
+  BOOST_TEST(!std::isfinite(found(ids(1, 4), 0)));
+  BOOST_TEST(found.topRows(experts).array().isFinite().any());
+  BOOST_TEST(!found.hasNaN());
   auto const gates = random_matrix<float>(k, tokens, 10);
   by_all_teams(gate_sums_body{{}, experts}, 2, rounding, std::tuple{gates, ids, w},
                std::tuple{empty<double>(experts, 2)});
@@ -309,8 +344,10 @@ BOOST_AUTO_TEST_CASE(panels_are_factored_as_by_one_lane) {
     matrix_x<double> a = random_matrix<double>(rows, cols, 16);
     // Equal entries: the first of them is the pivot, whoever finds it.
     if (rows > 2) a(2, 0) = a(rows - 1, 0) = 9;
-    by_all_teams(device::lu_panel_body{rows, cols}, 1, 0, std::tuple<>{},
-                 std::tuple{a, empty<int>(cols, 1), matrix_x<int>(matrix_x<int>::Zero(1, 1))});
+    auto const found =
+        by_all_teams(device::lu_panel_body{rows, cols}, 1, 0, std::tuple<>{},
+                     std::tuple{a, empty<int>(cols, 1), matrix_x<int>(matrix_x<int>::Zero(1, 1))});
+    if (rows > 2) BOOST_TEST(std::get<1>(found)(0, 0) == 2);
   }
 }
 

@@ -215,6 +215,24 @@ BOOST_AUTO_TEST_CASE(values_that_vanish_still_choose) {
   BOOST_TEST(same(full.ids, (matrix_x<int>(2, 1) << 1, 2).finished()));
 }
 
+BOOST_AUTO_TEST_CASE(a_score_that_is_not_a_number_is_the_lowest) {
+  spot p;
+  S const nan = std::numeric_limits<S>::quiet_NaN();
+  matrix_x<S> const scores = (matrix_x<S>(3, 3) << nan, nan, 1, 1, 2, nan, 2, nan, nan).finished();
+  auto const zero = p.up(matrix_x<double>::Zero(3, 1));
+  for (score_kind score : {score_kind::softmax, score_kind::sigmoid}) {
+    matrix_x<int> two(2, 3), all(3, 3);
+    two << 2, 1, 0, 1, 0, 1;
+    all << 2, 1, 0, 1, 0, 1, 0, 2, 2;
+    stiefelx::top_k const some{.k = 2, .score = score}, every{.k = 3, .score = score};
+    BOOST_TEST(same(decide(p, scores, some).ids, two));
+    BOOST_TEST(same(decide(p, scores, every).ids, all));
+    auto const biased = stiefelx::selection_bias(zero);
+    BOOST_TEST(same(decide(p, scores, some, biased).ids, two));
+    BOOST_TEST(same(decide(p, scores, every, biased).ids, all));
+  }
+}
+
 // --- bias ----------------------------------------------------------------------------------------
 
 BOOST_AUTO_TEST_CASE(a_bias_moves_the_choice_and_nothing_else) {

@@ -43,8 +43,10 @@ struct expert_counts_body {
         double own = 0;
         for (index_t t = first + team.rank(); t < end; t += team.size()) {
           double const weight = detail::weight_of(w, t);
-          // What a padded token lists is nothing to count.
-          if (weight != 0) own += weight * choices_in(p, ids, t, row);
+          // What a padded token lists is nothing to count, and an infinite weight counts only where
+          // its token has a choice.
+          double const number = weight != 0 ? choices_in(p, ids, t, row) : 0;
+          if (number != 0) own += weight * number;
         }
         own = team.sum(own);
         if (team.rank() == 0) count[row] = own;
@@ -70,7 +72,8 @@ struct expert_counts_body {
       count[e] += weight;
       ++filled;
     }
-    if (p.rows > experts) count[experts] += weight * static_cast<double>(choices - filled);
+    if (p.rows > experts && filled != choices)
+      count[experts] += weight * static_cast<double>(choices - filled);
   }
 
   // What a token of weight 1 adds to a row of the counts.

@@ -24,9 +24,29 @@ STIEFELX_HD inline std::uint64_t ordered_bits(double x) {
   return (bits & sign) != 0 ? ~bits : bits | sign;
 }
 
+namespace detail {
+
+// Whether a is the larger number; a NaN is below every number, as in ordered_bits().
+template <class S>
+STIEFELX_HD bool is_above(S a, S b) {
+  return !(a <= b) && a == a;
+}
+
+// Whether expert a stands before b in a list.
+template <class S>
+STIEFELX_HD bool stands_before(expert_order order, S const* score, index_t a, index_t b) {
+  if (order == expert_order::by_score) {
+    if (is_above(score[a], score[b])) return true;
+    if (is_above(score[b], score[a])) return false;
+  }
+  return a < b;
+}
+
+}  // namespace detail
+
 /// \brief Brings the listed experts of a token into an order.
 /// \ingroup nn
-/// \param[in]     order   by falling score, ties by rising index; or by index
+/// \param[in]     order   by falling score, a NaN the lowest, ties by rising index; or by index
 /// \param[in]     score   scores of the token
 /// \param[in]     t       the token
 /// \param[in]     filled  number of listed experts
@@ -39,29 +59,12 @@ STIEFELX_HD void order_list(expert_order order, S const* score, index_t t, index
     index_t j = i;
     for (; j > 0; --j) {
       int const before = ids(j - 1, t);
-      bool const larger = order == expert_order::by_score && score[moved] > score[before];
-      bool const tie = order == expert_order::by_index || score[moved] == score[before];
-      if (!larger && !(tie && moved < before)) break;
+      if (!detail::stands_before(order, score, moved, before)) break;
       ids(j, t) = before;
     }
     ids(j, t) = moved;
   }
 }
-
-namespace detail {
-
-// Whether expert a stands before b in a list; a NaN is the lowest score.
-template <class S>
-STIEFELX_HD bool stands_before(expert_order order, S const* score, index_t a, index_t b) {
-  if (order == expert_order::by_score) {
-    auto const mine = ordered_bits(static_cast<double>(score[a]));
-    auto const other = ordered_bits(static_cast<double>(score[b]));
-    if (mine != other) return mine > other;
-  }
-  return a < b;
-}
-
-}  // namespace detail
 
 /// \brief Lists a token's experts in an order.
 /// \ingroup nn
@@ -101,8 +104,9 @@ STIEFELX_HD index_t write_list(Lanes const& team, expert_order order, S const* s
 /// \ingroup nn
 ///
 /// Experts are compared by their scores, before a rounding can make two values equal; with a bias
-/// by value + bias in double, and then by score. One lane takes them one after the other; of several,
-/// each counts the experts above its own.
+/// by value + bias in double, and then by score. A NaN is below every number, and ties go to the
+/// lowest index. One lane takes them one after the other; of several, each counts those above its
+/// own.
 struct token_choice_body {
   choice_rule choice;  ///< which experts
   gate_rule gates;     ///< with what weights
@@ -153,16 +157,29 @@ struct token_choice_body {
     index_t filled = 0;
     for (index_t i = 0; i < choice.limit; ++i) {
       if (i > 0 && reached >= choice.mass * sum) break;
-      index_t best = compared ? -1 : i;
-      for (index_t e = 0; compared && e < rows; ++e) {
-        if (taken[e] != 0) continue;
-        if (best < 0 || above(score, values, bias, e, best)) best = e;
-      }
+      index_t const best = compared ? first_left(score, values, taken, bias) : i;
       taken[best] = 1;
       reached += values[best];
       if (best < choice.experts) ids(filled++, t) = static_cast<int>(best);
     }
     return filled;
+  }
+
+  // The expert that comes first of those that are not taken yet.
+  template <class S>
+  STIEFELX_HD index_t first_left(S const* score, double const* values, double const* taken,
+                                 matrix_ref<double const> bias) const {
+    index_t best = -1;
+    for (index_t e = 0; e < rows; ++e) {
+      if (taken[e] != 0) continue;
+      if (best < 0 || is_larger(score, values, bias, e, best)) best = e;
+    }
+    // One comparison a pair is enough for numbers. A NaN that it meets first it keeps.
+    double const key =
+        bias.rows > 0 ? values[best] + bias(best, 0) : static_cast<double>(score[best]);
+    for (index_t e = 0; key != key && e < rows; ++e)
+      if (taken[e] == 0 && comes_first(score, values, bias, e, best)) best = e;
+    return best;
   }
 
   // Every expert's place by falling score, the first so many of which are taken.
@@ -201,16 +218,17 @@ struct token_choice_body {
   STIEFELX_HD bool comes_first(S const* score, double const* values, matrix_ref<double const> bias,
                                index_t e, index_t other) const {
     if (bias.rows > 0) {
-      auto const mine = ordered_bits(values[e] + bias(e, 0));
-      auto const theirs = ordered_bits(values[other] + bias(other, 0));
-      if (mine != theirs) return mine > theirs;
+      double const mine = values[e] + bias(e, 0), theirs = values[other] + bias(other, 0);
+      if (detail::is_above(mine, theirs)) return true;
+      if (detail::is_above(theirs, mine)) return false;
     }
     return detail::stands_before(expert_order::by_score, score, e, other);
   }
 
+  // The order of numbers alone.
   template <class S>
-  STIEFELX_HD bool above(S const* score, double const* values, matrix_ref<double const> bias,
-                         index_t e, index_t other) const {
+  STIEFELX_HD bool is_larger(S const* score, double const* values, matrix_ref<double const> bias,
+                             index_t e, index_t other) const {
     if (bias.rows > 0) {
       double const mine = values[e] + bias(e, 0), theirs = values[other] + bias(other, 0);
       if (mine != theirs) return mine > theirs;

@@ -130,7 +130,8 @@ auto route_owned(Ctx& ctx, Scores scores, Choice const& choice, Terms const&... 
 ///                       a weight that is always 1 has no gradient
 /// \par Cost
 /// 2 d E T flops; (E + 2k) T scratch entries. About k E comparisons a token; expert_choice counts
-/// the T tokens of an expert a few times as often as T has binary digits, at most 65 times.
+/// the T tokens of an expert a few times as often as T has binary digits: at most 65 times, and
+/// where the last ones are equal as many more as T has binary digits.
 /// \see \cite shazeer2017
 template <class Ctx, RealWeight Router, RealMatrix X, class Choice = router_options, class... Terms>
   requires StoredAs<scalar_t<X>, Router> && detail::RoutingChoice<Choice> &&
