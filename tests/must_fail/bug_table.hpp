@@ -36,7 +36,8 @@ struct bug {
   guarded where = guarded::always;
 };
 
-#if defined(FAKE_CUDA_ASAN)
+// Clang's undefined-behaviour checks pass over the copy of a class at a wrong address.
+#if defined(FAKE_CUDA_ASAN) && !defined(__clang__)
 inline constexpr bool has_sanitizers = true;
 #else
 inline constexpr bool has_sanitizers = false;
@@ -53,7 +54,8 @@ inline int run_named(std::span<bug const> bugs, int count, char** arguments) {
       return 1;
     }
     if (b.where == guarded::by_sanitizers && !has_sanitizers) {
-      std::printf("skipped: %s is caught where tier B runs under sanitizers\n", b.name);
+      std::printf("skipped: %s is caught where tier B runs under GCC's sanitizers, and by tier D\n",
+                  b.name);
       return 77;
     }
     child::report const wrong = child::run([&] { b.run(true); }, true);

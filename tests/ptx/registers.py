@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from interpreter import parse
 from library_test import kernels_of
-from toolchain import ARCHITECTURES, HERE, nvcc
+from toolchain import ARCHITECTURES, FEWER, HERE, nvcc
 
 TABLE = HERE / "registers.txt"
 # The architecture that is assembled, and the one whose PTX is taken.
@@ -106,7 +106,8 @@ class Table:
                 self.shapes.setdefault(short(name), {})[a] = shape(module.functions[entry])
         if seed == "split":
             return
-        pairs = [(target, source) for target, source in TARGETS.items() if source in texts]
+        pairs = [(target, source) for target, source in TARGETS.items()
+                 if source in texts and target in FEWER.get(family, TARGETS)]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             all_found = pool.map(
                 lambda pair: assembled(made_worse(texts[pair[1]], seed), pair[0]), pairs)

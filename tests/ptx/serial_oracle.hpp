@@ -113,7 +113,9 @@ class serial_items {
     (scale_.see(refs, kernel_.count), ...);
     for (index_t item = 0; item < kernel_.count; ++item) {
       // Nothing of another item, and nothing that a body may read before it has written it.
-      std::vector<double> work(static_cast<std::size_t>(kernel_.work_size),
+      // One lane may need more than many.
+      auto const size = std::max(kernel_.work_size, kernel_.body.scratch_size());
+      std::vector<double> work(static_cast<std::size_t>(size),
                                std::numeric_limits<double>::quiet_NaN());
       kernel_.body(stiefelx::serial_team{}, item, work.data(), refs...);
     }
