@@ -13,6 +13,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <cuda/table.hpp>
 #include <fake_cuda/fake.hpp>
 #include <stiefelx/cuda/graph.hpp>
 #include <support/device_backend.hpp>
@@ -21,20 +22,11 @@ namespace {
 
 namespace device = stiefelx::cuda;
 using support::device_backend;
+using tables::message_of;
 using matrix = Eigen::MatrixXd;
 
 bool same(matrix const& a, matrix const& b) {
   return a.rows() == b.rows() && a.cols() == b.cols() && (a.array() == b.array()).all();
-}
-
-template <class F>
-std::string message_of(F const& f) {
-  try {
-    f();
-  } catch (std::exception const& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
 }
 
 bool holds(std::string const& text, char const* piece) {

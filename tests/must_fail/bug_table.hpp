@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// A table of mistakes that tier B must catch, and the program that runs one of them.
+// A table of mistakes that tier B or C must catch, and the program that runs one of them.
 #pragma once
 
 #include <cmath>
@@ -11,6 +11,7 @@
 #include <string>
 
 #include <cuda/child.hpp>
+#include <fake_cuda/executor.hpp>
 #include <fake_cuda/sanitizer.hpp>
 
 namespace must_fail {
@@ -61,7 +62,8 @@ inline int run_named(std::span<bug const> bugs, int count, char** arguments) {
     child::report const wrong = child::run([&] { b.run(true); }, true);
     bool const caught = wrong.how == b.how && wrong.text.find(b.guard) != std::string::npos;
     std::printf(
-        "%s: %s by tier B%s\n%s\n", b.name, caught ? "caught" : "NOT caught as expected",
+        "%s: %s by tier %s%s\n%s\n", b.name, caught ? "caught" : "NOT caught as expected",
+        fake_cuda::keeps_lane_order ? "B" : "C",
         wrong.how == child::end::memory_fault ? ": device memory is closed to this access" : "",
         wrong.text.c_str());
     return caught ? 0 : 1;

@@ -18,6 +18,8 @@
 #include <stiefelx/cuda/buffer.hpp>
 #include <stiefelx/cuda/lane.hpp>
 
+#include "bug_table.hpp"
+
 namespace {
 
 namespace cuda = stiefelx::cuda;
@@ -196,22 +198,10 @@ bug const bugs[] = {
 }  // namespace
 
 int main(int count, char** arguments) {
-  for (bug const& b : bugs) {
-    if (count != 2 || std::strcmp(arguments[1], b.name) != 0) continue;
-    child::report const right = child::run([&] { b.run(false); }, true);
-    if (right.how != child::end::normal) {
-      std::printf("without the mistake: %s\n", right.text.c_str());
-      return 1;
-    }
-    child::report const wrong = child::run([&] { b.run(true); }, true);
-    bool const fibers = fake_cuda::keeps_lane_order;
-    bool const caught = wrong.how == (fibers ? b.by_fibers : b.by_threads) &&
-                        wrong.text.find(fibers ? b.fibers_say : b.threads_say) != std::string::npos;
-    std::printf("%s: %s by %s\n%s\n", b.name, caught ? "caught" : "NOT caught as expected",
-                fibers ? "tier B" : "tier C", wrong.text.c_str());
-    return caught ? 0 : 1;
-  }
-  std::printf("usage: lane_bugs BUG; there are:\n");
-  for (bug const& b : bugs) std::printf("  %s\n", b.name);
-  return 2;
+  bool const fibers = fake_cuda::keeps_lane_order;
+  std::vector<must_fail::bug> here;
+  for (bug const& b : bugs)
+    here.push_back({b.name, b.run, fibers ? b.by_fibers : b.by_threads,
+                    fibers ? b.fibers_say : b.threads_say});
+  return must_fail::run_named(here, count, arguments);
 }

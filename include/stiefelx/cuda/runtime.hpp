@@ -228,7 +228,7 @@ class stream {
 /// \brief Whether work is being recorded instead of run.
 /// \ingroup cuda
 /// \param[in] queue  where it is queued
-/// \returns true from begin_capture() to end_capture()
+/// \returns true from begin_capture() until a recorded_work or abandon_capture() ends it
 inline bool is_capturing(stream_ref queue) {
   cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
   check(cudaStreamIsCapturing(queue.handle, &status), "cudaStreamIsCapturing");
@@ -238,7 +238,7 @@ inline bool is_capturing(stream_ref queue) {
 /// \brief Records the work queued from now on instead of running it.
 /// \ingroup cuda
 ///
-/// Until end_capture() the calling thread must neither allocate device memory nor wait; other
+/// Until it is ended the calling thread must neither allocate device memory nor wait; other
 /// threads may.
 /// \param[in] queue  whose work; not being recorded already
 inline void begin_capture(stream_ref queue) {
