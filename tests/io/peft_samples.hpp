@@ -57,7 +57,22 @@ inline std::vector<sample> sound_peft() {
                                  tensor("e.lora_B.weight", "I8", "1,6", "6,12") + "}",
                              12)),
        {}},
+      {"fused_by_the_end_of_a_name",
+       peft_text(R"(,"target_parameters":["e.up","e.down"],"rank_pattern":{"e":1})",
+                 peft_factors("m.e.base_layer")),
+       {}},
+      {"fused_in_any_module",
+       peft_text(R"(,"target_parameters":["up"],"rank_pattern":{"e":1})", peft_factors("e")),
+       {}},
       {"experts", peft_text("", safetensors(two, 8)), {}},
+      // The second expert's lora_A has values that no double may have.
+      {"experts_of_two_types",
+       peft_text("", safetensors("{" + tensor("e.0.lora_A.weight", "I8", "2,1", "0,2") + "," +
+                                     tensor("e.0.lora_B.weight", "I8", "1,2", "2,4") + "," +
+                                     tensor("e.1.lora_A.weight", "I64", "2,1", "4,20") + "," +
+                                     tensor("e.1.lora_B.weight", "I8", "1,2", "20,22") + "}",
+                                 22)),
+       {}},
       {"expression", peft_text(R"(,"target_modules":".*[qk]")", safetensors("{}", 0)), {}},
       {"no_module", peft_text("", safetensors("{}", 0)), {}},
   };
@@ -70,6 +85,9 @@ inline std::vector<sample> hostile_peft() {
     return safetensors("{" + tensor("q.lora_A.weight", "I8", a, "0,0") + "," +
                            tensor("q.lora_B.weight", "I8", b, "0,0") + "}",
                        0);
+  };
+  auto const magnitude = [](std::string const& ending, std::string const& bytes) {
+    return tensor("base_model.model.q.lora_magnitude_vector" + ending, "I8", "2", bytes);
   };
   return {
       {"another_type", R"({"peft_type":"MIXLORA","r":2})" + std::string(1, '\0') + none, member},
@@ -91,6 +109,22 @@ inline std::vector<sample> hostile_peft() {
       {"three_dimensions", peft_text("", factors("2,0,1", "0,2")), shape},
       {"no_up",
        peft_text("", safetensors("{" + tensor("q.lora_A.weight", "I8", "2,0", "0,0") + "}", 0)),
+       shape},
+      {"two_magnitudes",
+       peft_text(R"(,"use_dora":true)",
+                 peft_factors(
+                     "q", "," + magnitude("", "10,12") + "," + magnitude(".weight", "12,14"), 4)),
+       shape},
+      // Rank 4 under r 2, beside a target parameter of another module.
+      {"another_module_is_fused",
+       peft_text(R"(,"target_parameters":["e.up"],"rank_pattern":{"q":1})", peft_factors("q")),
+       shape},
+      {"alpha_of_one_fused_parameter",
+       peft_text(R"(,"target_parameters":["e.up"],"rank_pattern":{"e":1},"alpha_pattern":{"up":2})",
+                 peft_factors("e")),
+       shape},
+      {"an_end_within_a_word",
+       peft_text(R"(,"target_parameters":["q.up"],"rank_pattern":{"aq":1})", peft_factors("aq")),
        shape},
       {"magnitudes_missing", peft_text(R"(,"use_dora":true)", peft_factors("q")), shape},
   };

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -34,12 +35,6 @@ matrix drawn(index_t rows, index_t cols, std::uint64_t seed) {
 }
 
 matrix zero(index_t rows, index_t cols) { return matrix::Zero(rows, cols); }
-
-peft_config of_json(std::string const& members, stiefelx::peft_options options = {}) {
-  return stiefelx::read_peft_config(
-      R"({"peft_type":"LORA","r":4,"lora_alpha":8,"target_modules":["q"])" + members + "}",
-      "c.json", options);
-}
 
 }  // namespace
 
@@ -284,62 +279,85 @@ BOOST_AUTO_TEST_CASE(a_refused_call_leaves_memory_as_it_is) {
   expect_fault(format_fault::missing_tensor, "'e.1'",
                [&] { found.read_experts("e.", 2, bank_down, bank_up); });
   BOOST_TEST((down.isZero(0) && up.isZero(0) && bank_down.isZero(0) && bank_up.isZero(0)));
-}
 
-BOOST_AUTO_TEST_CASE(patterns_name_ends_of_names) {
-  peft_config const c =
-      of_json(R"(,"rank_pattern":{"up":2,"^a.down":3},"alpha_pattern":{"x.q":2.5})");
-  BOOST_TEST(c.rank_of("layers.0.up") == 2);
-  BOOST_TEST(c.rank_of("up") == 2);
-  BOOST_TEST(c.rank_of("layers.0.setup") == 4);
-  BOOST_TEST(c.rank_of("a.down") == 3);
-  BOOST_TEST(c.rank_of("b.a.down") == 4);
-  BOOST_TEST(c.alpha_of("x.q") == 2.5);
-  BOOST_TEST(c.alpha_of("q") == 8);
-}
-
-BOOST_AUTO_TEST_CASE(an_expression_for_modules_stays_one) {
-  auto const of = [](char const* modules) {
-    return stiefelx::read_peft_config(R"({"peft_type":"LORA","r":4,"target_modules":)" +
-                                      std::string(modules) + "}");
-  };
-  for (auto const& [modules, is_expression] :
-       {std::pair{R"(".*\\.(q|k)_proj")", true}, std::pair{R"(["q_proj"])", false}}) {
-    peft_config const c = of(modules);
-    BOOST_TEST(c.target_is_expression == is_expression);
-    BOOST_TEST((stiefelx::write_peft_config(c).find(std::string("\"target_modules\":") + modules) !=
-                std::string::npos));
+  // Either factor of the second expert may have values that do not fit.
+  support::matrix_x<double> const wide_a = a.cast<double>(), wide_b = b.cast<double>();
+  for (bool const is_a : {true, false}) {
+    stiefelx::safetensors_writer tensors;
+    tensors.add_columns_as_rows("e.0.lora_A.weight", a);
+    tensors.add_columns_as_rows("e.0.lora_B.weight", b);
+    is_a ? tensors.add_columns_as_rows("e.1.lora_A.weight", wide_a)
+         : tensors.add_columns_as_rows("e.1.lora_A.weight", a);
+    is_a ? tensors.add_columns_as_rows("e.1.lora_B.weight", b)
+         : tensors.add_columns_as_rows("e.1.lora_B.weight", wide_b);
+    tensors.write(folder / "adapter_model.safetensors");
+    peft_folder const mixed(folder / "");
+    expect_fault(format_fault::inexact, is_a ? "e.1.lora_A" : "e.1.lora_B",
+                 [&] { mixed.read_experts("e.", 2, bank_down, bank_up); });
+    BOOST_TEST((bank_down.isZero(0) && bank_up.isZero(0)));
   }
 }
 
-BOOST_AUTO_TEST_CASE(unknown_names_are_listed_and_options_that_change_the_meaning_are_refused) {
-  BOOST_TEST(of_json(R"(,"newest_option":1)").unknown == std::vector<std::string>{"newest_option"},
-             boost::test_tools::per_element());
-  struct refused {
-    char const* members;
-    char const* named;
+BOOST_AUTO_TEST_CASE(a_rank_that_a_given_pattern_denies_is_read_again) {
+  temporary_folder const folder;
+  matrix const a = drawn(5, 3, 1), b = drawn(3, 4, 2);
+  for (char const* given : {"q", "^layers.0.q"}) {
+    peft_writer writer({.rank = 2, .rank_pattern = {{given, 4}}});
+    writer.add("layers.0.q", a, b);
+    writer.write(folder / "");
+    BOOST_TEST_CONTEXT(given) {
+      peft_folder const found(folder / "");
+      BOOST_TEST(found.at("layers.0.q").rank == 3);
+      BOOST_TEST(found.config().rank_of("layers.1.q") == (given[0] == 'q' ? 4 : 2));
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(two_fused_parameters_of_a_module_stand_under_nested_names) {
+  temporary_folder const folder;
+  matrix const a = drawn(5, 6, 1), b = drawn(6, 4, 2), c = drawn(4, 6, 3), d = drawn(6, 5, 4);
+  // A pattern for the module holds for the inner name as well.
+  peft_writer writer({.rank = 8, .alpha = 6, .rank_pattern = {{"experts", 2}}});
+  writer.add_flat_experts("mlp.experts.up", 3, flat_layout::rank_major, a, b, 1);
+  writer.add_flat_experts("mlp.experts.down", 3, flat_layout::expert_major, c, d);
+  writer.write(folder / "");
+  peft_folder const found(folder / "");
+  BOOST_TEST(found.file().find("base_model.model.mlp.experts.base_layer.lora_A.weight") != nullptr);
+  BOOST_TEST(found.config().target_parameters.size() == 2U);
+  BOOST_TEST(found.config().scaling("mlp.experts.base_layer") == 3);
+  matrix down = zero(5, 6), up = zero(6, 4), down_2 = zero(4, 6), up_2 = zero(6, 5);
+  found.read_flat_experts("mlp.experts.base_layer", 3, flat_layout::rank_major, down, up);
+  found.read_flat_experts("mlp.experts", 3, flat_layout::expert_major, down_2, up_2);
+  BOOST_TEST((down == a && up == b && down_2 == c && up_2 == d));
+  // Each has its own layout.
+  expect_fault(format_fault::member, "the file's 'rank_major'", [&] {
+    found.read_flat_experts("mlp.experts.base_layer", 3, flat_layout::expert_major, down, up);
+  });
+
+  auto const fused = [&](peft_config config, index_t wrapped = 0) {
+    peft_writer(config).add_flat_experts("e.up", 3, flat_layout::rank_major, a, b, wrapped);
   };
-  for (auto const& [members, named] :
-       {refused{R"(,"bias":"all")", "bias 'all'"}, refused{R"(,"lora_bias":true)", "lora_bias"},
-        refused{R"(,"layer_replication":[[0,4]])", "layer_replication"},
-        refused{R"(,"modules_to_save":["head"])", "modules_to_save"},
-        refused{R"(,"use_qalora":true)", "use_qalora"},
-        refused{R"(,"init_lora_weights":"pissa")", "changed the base weights"},
-        refused{R"(,"rank_pattern":{"q|k":2})", "not an expression"},
-        refused{R"(,"rank_pattern":{"q":0})", "rank_pattern 0"},
-        refused{R"(,"lora_dropout":1.5)", "lora_dropout"},
-        refused{R"(,"use_dora":1)", "true or false"}})
-    expect_fault(format_fault::member, named, [&, m = members] { of_json(m); });
-  BOOST_TEST(
-      of_json(R"(,"init_lora_weights":"pissa")", {.accept_changed_base = true}).initialization ==
-      "pissa");
-  BOOST_TEST(of_json(R"(,"init_lora_weights":"gaussian")").initialization == "gaussian");
-  expect_fault(format_fault::member, "peft_type 'LOHA'",
-               [] { stiefelx::read_peft_config(R"({"peft_type":"LOHA","r":4})"); });
-  expect_fault(format_fault::member, "no r",
-               [] { stiefelx::read_peft_config(R"({"peft_type":"LORA"})"); });
-  expect_fault(format_fault::member, "r 0",
-               [] { stiefelx::read_peft_config(R"({"peft_type":"LORA","r":0})"); });
+  expect_fault(format_fault::member, "dropout", [&] { fused({.rank = 2, .dropout = 0.5}); });
+  expect_fault(format_fault::member, "DoRA", [&] { fused({.rank = 2, .dora = true}); });
+  expect_fault(format_fault::name, "wrapped -1", [&] { fused({.rank = 2}, -1); });
+  expect_fault(format_fault::member, "DoRA", [&] { writer.add_magnitude("q", a); });
+  expect_fault(format_fault::missing_tensor, "'e.base_layer' alone", [&] {
+    peft_writer inner({.rank = 2});
+    inner.add_flat_experts("e.up", 3, flat_layout::rank_major, a, b, 1);
+    inner.write(folder / "");
+  });
+}
+
+BOOST_AUTO_TEST_CASE(a_folder_that_cannot_be_written_keeps_both_files) {
+  temporary_folder const folder;
+  matrix const a = drawn(5, 2, 1), b = drawn(2, 4, 2);
+  peft_writer writer({.rank = 2});
+  writer.add("q", a, b);
+  put(folder / "adapter_model.safetensors", "old");
+  std::filesystem::create_directory(folder / "adapter_config.json");
+  expect_fault(format_fault::cannot_write, "adapter_config.json",
+               [&] { writer.write(folder / ""); });
+  BOOST_TEST(content(folder / "adapter_model.safetensors") == "old");
 }
 
 BOOST_AUTO_TEST_CASE(what_does_not_fit_is_not_written) {

@@ -3,13 +3,16 @@
 //   peft_exchange IN OUT
 //
 // Reads the PEFT folder IN and writes its adapters to the folder OUT, for peft_folders.py to compare, and
-// with them deltas.safetensors: the update s B A of every module, of every expert of a fused one.
+// with them deltas.safetensors: the update s B A of every module, of every expert of a fused one. Fused
+// parameters of one module are listed in IN in the order in which the model has them; modules NAME.0,
+// NAME.1, ... go through a bank.
 
 #include <cstddef>
 #include <cstdio>
 #include <deque>
 #include <exception>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <stiefelx/io/peft_folder.hpp>
@@ -37,6 +40,26 @@ void update(double s, matrix_ref<double> down, matrix_ref<double> up, index_t fi
       for (index_t q = first; q < first + r; ++q) w(o, i) += s * up(q, o) * down(i, q);
 }
 
+/// Parameters of the same module that come after the one with the factors of this name.
+index_t wrapped(std::string_view name) {
+  constexpr std::string_view wrapper = ".base_layer";
+  index_t count = 0;
+  for (; name.ends_with(wrapper); ++count) name.remove_suffix(wrapper.size());
+  return count;
+}
+
+/// Experts that are modules of this name and a number.
+index_t experts_in(stiefelx::peft_folder const& in, std::string const& prefix) {
+  auto const is_there = [&](index_t e) {
+    for (stiefelx::peft_module const& m : in.modules())
+      if (m.name == prefix + std::to_string(e)) return true;
+    return false;
+  };
+  index_t count = 0;
+  while (is_there(count)) ++count;
+  return count;
+}
+
 void exchange(std::string const& from, std::string const& to) {
   stiefelx::peft_folder const in(from);
   stiefelx::peft_config config = in.config();
@@ -49,10 +72,22 @@ void exchange(std::string const& from, std::string const& to) {
     index_t const rank = in.config().rank_of(m.name), count = m.rank / rank;
     double const s = in.config().scaling(m.name);
     auto const down = make(m.d_in, m.rank), up = make(m.rank, m.d_out);
+    std::string const prefix = m.name.substr(0, m.name.rfind('.') + 1);
     if (count > 1) {
       auto const layout = stiefelx::flat_layout::rank_major;
+      auto const& parameters = in.config().target_parameters;
+      index_t const after = wrapped(m.name);
       in.read_flat_experts(m.name, count, layout, down, up);
-      out.add_flat_experts(in.config().target_parameters.at(0), count, layout, down, up);
+      out.add_flat_experts(parameters.at(parameters.size() - 1 - static_cast<std::size_t>(after)),
+                           count, layout, down, up, after);
+    } else if (index_t const experts = experts_in(in, prefix); experts > 0) {
+      if (m.name == prefix + "0") {
+        auto const bank_down = make(m.d_in, experts * rank),
+                   bank_up = make(experts * rank, m.d_out);
+        in.read_experts(prefix, experts, bank_down, bank_up);
+        out.add_experts(prefix, experts, bank_down, bank_up);
+      }
+      in.read(m.name, down, up);
     } else {
       in.read(m.name, down, up);
       out.add(m.name, down, up);

@@ -31,12 +31,34 @@ class Experts(torch.nn.Module):
         return torch.stack([x @ w.T for w in self.up_proj]).sum(0)
 
 
-class Model(torch.nn.Module):
+class TwoParameters(torch.nn.Module):
+    """Three experts of two weights each."""
+
     def __init__(self):
+        super().__init__()
+        self.up_proj = torch.nn.Parameter(torch.randn(3, 5, 4, dtype=torch.float64))
+        self.down_proj = torch.nn.Parameter(torch.randn(3, 3, 5, dtype=torch.float64))
+
+    def forward(self, x):
+        return torch.stack([x @ u.T @ d.T for u, d in zip(self.up_proj, self.down_proj)]).sum(0)
+
+
+class Modules(torch.nn.ModuleList):
+    """Three experts that are modules."""
+
+    def __init__(self):
+        super().__init__(torch.nn.Linear(4, 5).double() for _ in range(3))
+
+    def forward(self, x):
+        return sum(expert(x) for expert in self)
+
+
+class Model(torch.nn.Module):
+    def __init__(self, experts=Experts):
         super().__init__()
         self.q = torch.nn.Linear(4, 6).double()
         self.block = torch.nn.ModuleDict({"up": torch.nn.Linear(6, 4).double()})
-        self.experts = Experts()
+        self.experts = experts()
 
     def forward(self, x):
         return self.experts(self.block["up"](self.q(x)))
@@ -49,7 +71,12 @@ CASES = {
     "rank_stabilized": {**PLAIN, "use_rslora": True},
     "magnitudes": {**PLAIN, "use_dora": True},
     "fused": {"target_modules": ["q"], "target_parameters": ["experts.up_proj"]},
+    # In the order in which the module has them, which is not that of the alphabet.
+    "two": {"target_modules": ["q"],
+            "target_parameters": ["experts.up_proj", "experts.down_proj"]},
+    "modules": {"target_modules": ["q", "experts.0", "experts.1", "experts.2"]},
 }
+EXPERTS = {"two": TwoParameters, "modules": Modules}
 
 
 def expect(holds, what):
@@ -75,7 +102,8 @@ def magnitudes(model):
 
 def exchange(program, folder, name, options):
     torch.manual_seed(7)
-    base = Model()
+    experts = EXPERTS.get(name, Experts)
+    base = Model(experts)
     state = {key: value.clone() for key, value in base.state_dict().items()}
     adapted = peft.get_peft_model(base, peft.LoraConfig(r=2, lora_alpha=6, **options))
     for key, value in adapted.named_parameters():
@@ -93,7 +121,7 @@ def exchange(program, folder, name, options):
     for key, delta in expected.items():
         expect(torch.allclose(found[key], delta, rtol=1e-12, atol=1e-12), f"{name}: {key} differs")
 
-    fresh = Model()
+    fresh = Model(experts)
     fresh.load_state_dict(state)
     loaded = peft.PeftModel.from_pretrained(fresh, target, autocast_adapter_dtype=False)
     again = updates(loaded)

@@ -80,12 +80,21 @@ class atomic_file {
   /// \throws format_error  if they cannot be written
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
 
+  /// \brief Brings the bytes to the disk, and keeps the old file under the name.
+  ///
+  /// publish() does it too. Of several files that belong together all can be brought there before one
+  /// is published, so that a full disk leaves every old one.
+  /// \throws format_error  if the disk does not take them
+  void sync() {
+    if (::fsync(descriptor_) != 0) fail();
+  }
+
   /// \brief Brings the bytes to the disk, and the file under its name; the last call.
   /// \throws format_error  if the file cannot be completed, and then the old one is whole; or if the
   ///                       folder cannot be brought to the disk, and then the new file is whole under
   ///                       its name, but the power must not fail soon
   void publish() {
-    if (::fsync(descriptor_) != 0) fail();
+    sync();
     int const closed = ::close(std::exchange(descriptor_, -1));
     if (closed != 0 || std::rename(name_.c_str(), target_.c_str()) != 0) fail();
     published_ = true;

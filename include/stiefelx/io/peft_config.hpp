@@ -15,6 +15,37 @@
 
 namespace stiefelx {
 
+namespace detail {
+
+// Whether a name is an end or the whole of another one, whose parts are separated by dots.
+inline bool is_end_of_name(std::string_view end, std::string_view name) {
+  if (!name.ends_with(end)) return false;
+  return name.size() == end.size() || name[name.size() - end.size() - 1] == '.';
+}
+
+// What PEFT appends to a module's name for each fused parameter that comes after one.
+inline constexpr std::string_view peft_wrapper = ".base_layer";
+
+inline std::string_view without_wrappers(std::string_view module) {
+  while (module.ends_with(peft_wrapper)) module.remove_suffix(peft_wrapper.size());
+  return module;
+}
+
+// The value of the first pattern that names a module. PEFT takes a pattern as a regular expression for
+// the end of a name, behind a dot or the start; only literal ones are read, and ^ for the whole name.
+template <class T>
+T first_match(std::vector<std::pair<std::string, T>> const& patterns, std::string_view name,
+              T standard) {
+  for (auto const& [pattern, value] : patterns) {
+    bool const is_whole = pattern.starts_with('^');
+    if (is_whole ? name == std::string_view(pattern).substr(1) : is_end_of_name(pattern, name))
+      return value;
+  }
+  return standard;
+}
+
+}  // namespace detail
+
 /// \brief What PEFT's adapter_config.json says of low-rank adapters, as far as it changes numbers.
 /// \ingroup io
 ///
@@ -41,35 +72,23 @@ struct peft_config {
   std::vector<std::string> unknown = {};  ///< names in the file that are not understood
 
   /// \brief Rank of a module.
-  /// \param[in] module  its name
+  /// \param[in] module  its name; `.base_layer` at its end, of a fused parameter, does not count
   /// \returns that of the first pattern that names the module, or rank
-  index_t rank_of(std::string_view module) const { return of(rank_pattern, module, rank); }
+  index_t rank_of(std::string_view module) const {
+    return detail::first_match(rank_pattern, detail::without_wrappers(module), rank);
+  }
   /// \brief \f$ \alpha \f$ of a module.
   /// \param[in] module  its name
   /// \returns that of the first pattern that names the module, or alpha
-  double alpha_of(std::string_view module) const { return of(alpha_pattern, module, alpha); }
+  double alpha_of(std::string_view module) const {
+    return detail::first_match(alpha_pattern, detail::without_wrappers(module), alpha);
+  }
   /// \brief Factor of a module's update.
   /// \param[in] module  its name
   /// \returns s, by its rank and \f$ \alpha \f$
   double scaling(std::string_view module) const {
     auto const r = static_cast<double>(rank_of(module));
     return alpha_of(module) / (rank_stabilized ? std::sqrt(r) : r);
-  }
-
- private:
-  // PEFT takes a pattern as a regular expression for the end of a name, behind a dot or the start;
-  // only literal ones are read here, and ^ for the whole name.
-  static bool names(std::string_view pattern, std::string_view module) {
-    if (pattern.starts_with('^')) return module == pattern.substr(1);
-    if (!module.ends_with(pattern)) return false;
-    return module.size() == pattern.size() || module[module.size() - pattern.size() - 1] == '.';
-  }
-  template <class T>
-  static T of(std::vector<std::pair<std::string, T>> const& patterns, std::string_view module,
-              T standard) {
-    for (auto const& [pattern, value] : patterns)
-      if (names(pattern, module)) return value;
-    return standard;
   }
 };
 
@@ -295,7 +314,8 @@ inline peft_config read_peft_config(std::string_view text,
 
 /// \brief The text of an adapter_config.json that PEFT reads.
 /// \ingroup io
-/// \param[in] config  what it says; initialization and unknown are left out
+/// \param[in] config  what it says; unknown is left out, and so are options of an initialization, without
+///                    which PEFT takes no `loftq`
 /// \returns the text
 /// \throws format_error  if a text is not UTF-8 or a number is not finite
 inline std::string write_peft_config(peft_config const& config) {
@@ -322,7 +342,8 @@ inline std::string write_peft_config(peft_config const& config) {
       {"bias", "none"},
       {"fan_in_fan_out", false},
       {"inference_mode", true},
-      {"init_lora_weights", true},
+      {"init_lora_weights",
+       config.initialization.empty() ? json_value(true) : json_value(config.initialization)},
       {"lora_alpha", config.alpha},
       {"lora_dropout", config.dropout},
       {"peft_type", "LORA"},

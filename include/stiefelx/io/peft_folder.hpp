@@ -152,6 +152,12 @@ class peft_folder {
   }
 
   /// \brief Reads fused experts, one A [E r, d_in] and one B [d_out, E r], into a bank.
+  ///
+  /// Where a module has several fused parameters, PEFT stores the factors of its last parameter
+  /// under the module, and those of the one before under that name and `.base_layer`, and so on.
+  /// Which parameter that is the file does not say. Nor does it say of a square parameter, d_in =
+  /// d_out, whether the factors are those of its transpose: they have the same shapes, and the
+  /// caller has to know.
   /// \param[in]  name    the module
   /// \param[in]  count   E
   /// \param[in]  layout  order of B's columns; files do not say it, so it has no default
@@ -242,12 +248,38 @@ class peft_folder {
     } else if (parts* const q = part(".lora_B.weight")) {
       q->b = &t;
     } else if (parts* const v = part(".lora_magnitude_vector")) {
-      v->magnitude = t.name;
+      set_magnitude(*v, t.name);
     } else if (parts* const w = part(".lora_magnitude_vector.weight")) {
-      w->magnitude = t.name;
+      set_magnitude(*w, t.name);
     } else {
       others_.push_back(t.name);
     }
+  }
+
+  void set_magnitude(parts& p, std::string const& tensor) const {
+    if (!p.magnitude.empty()) fail(p.prefix, "with two tensors of magnitudes", "one");
+    p.magnitude = tensor;
+  }
+
+  // Whether a target parameter is one of a module. As for PEFT it is the end of a name, so one without
+  // a dot may be in any module.
+  static bool is_in(std::string_view module, std::string_view parameter) {
+    std::size_t const dot = parameter.rfind('.');
+    return dot == parameter.npos ||
+           detail::is_end_of_name(parameter.substr(0, dot), detail::without_wrappers(module));
+  }
+
+  // PEFT looks for a fused parameter's name in the patterns. The files do not say which parameter a
+  // module's factors are for, so a pattern that treats one on its own cannot be followed.
+  void expect_no_pattern(peft_module const& m, std::string_view parameter) const {
+    std::string const key = std::string(detail::without_wrappers(m.name)) + "." +
+                            std::string(parameter.substr(parameter.rfind('.') + 1));
+    index_t const rank = config_.rank_of(m.name);
+    double const alpha = config_.alpha_of(m.name);
+    if (detail::first_match(config_.rank_pattern, key, rank) != rank ||
+        detail::first_match(config_.alpha_pattern, key, alpha) != alpha)
+      fail(m.name, "with a pattern for the parameter " + detail::in_quotes(key),
+           "its module's rank and alpha");
   }
 
   void check(std::string const& name, parts const& found) {
@@ -259,7 +291,13 @@ class peft_folder {
     auto const size = [](std::uint64_t n) { return static_cast<index_t>(n); };
     peft_module const m{name, size(a[1]), size(b[0]), size(a[0]), !found.magnitude.empty()};
     index_t const rank = config_.rank_of(name);
-    bool const fused = !config_.target_parameters.empty() && rank > 0 && m.rank % rank == 0;
+    bool fused = false;
+    for (std::string const& parameter : config_.target_parameters) {
+      bool const is_one = (m.rank != rank || parameter.find('.') != parameter.npos) &&
+                          m.rank % rank == 0 && is_in(name, parameter);
+      if (is_one) expect_no_pattern(m, parameter);
+      fused = fused || is_one;
+    }
     if (m.rank != rank && !fused)
       fail(name, "of rank " + std::to_string(m.rank),
            "the configuration's " + std::to_string(rank));
@@ -286,11 +324,12 @@ class peft_folder {
          "one for " + std::to_string(found_rows) + "x" + std::to_string(found_cols));
   }
 
-  // Refuses B's values before A's memory is written.
+  // Refuses the values of both factors before memory is written.
   template <class T>
   void expect_type(peft_module const& m, conversion how) const {
-    stored_tensor const& b = *parts_.find(m.name)->second.b;
-    detail::expect_conversion(file_.origin(), b.name, b.type, dtype_of<T>, how);
+    parts const& p = parts_.find(m.name)->second;
+    for (stored_tensor const* t : {p.a, p.b})
+      detail::expect_conversion(file_.origin(), t->name, t->type, dtype_of<T>, how);
   }
 
   peft_config config_;

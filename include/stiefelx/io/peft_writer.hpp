@@ -48,15 +48,17 @@ class peft_writer {
     tensors_.add_columns_as_rows(full(name) + ".lora_A.weight", down, as);
     tensors_.add_columns_as_rows(full(name) + ".lora_B.weight", up, as);
     modules_.push_back(name);
-    if (a.cols != config_.rank_of(name)) config_.rank_pattern.emplace_back("^" + name, a.cols);
+    if (a.cols != config_.rank_of(name)) set_rank("^" + name, a.cols);
   }
 
   /// \brief Adds the magnitudes of a module with DoRA.
   /// \param[in] name       the module
   /// \param[in] magnitude  1 x d_out
-  /// \throws format_error  if there are some already
+  /// \throws format_error  if there are some already, or there are fused experts, with which PEFT has
+  ///                       no DoRA
   template <class M>
   void add_magnitude(std::string const& name, M const& magnitude) {
+    if (!config_.target_parameters.empty()) refuse_beside_fused("DoRA");
     auto const view = column_major(magnitude);
     using T = std::remove_const_t<scalar_t<decltype(view)>>;
     auto& values = kept_.emplace_back(sizeof(T) * static_cast<std::size_t>(view.cols));
@@ -89,6 +91,10 @@ class peft_writer {
   }
 
   /// \brief Adds the experts of a bank as one fused parameter, A [E r, d_in] and B [d_out, E r].
+  ///
+  /// A module may have several, for example gate_up_proj and down_proj. PEFT stores the factors of the
+  /// last one, in the order of the model's named_parameters(), under the module's name, and those of
+  /// the one before under that name and `.base_layer`, and so on.
   /// \param[in] parameter  its name, for example `mlp.experts.up_proj`; config.target_parameters gets it,
   ///                       and the factors are stored under the module before the last dot
   /// \param[in] count      E; config.rank has to be r
@@ -96,11 +102,14 @@ class peft_writer {
   ///                       read_flat_experts()
   /// \param[in] down       d_in x (E r), column-major
   /// \param[in] up         (E r) x d_out, column-major
+  /// \param[in] wrapped    how many fused parameters of the same module come after it; read_flat_experts()
+  ///                       is given the module's name with so many `.base_layer`
   /// \throws shape_error   if E does not divide the columns, the ranks differ, or r is not config.rank
-  /// \throws format_error  if the name has no dot, is taken or not UTF-8
+  /// \throws format_error  if the name has no dot, is taken or not UTF-8, wrapped is negative, or the
+  ///                       configuration has dropout or DoRA, with which PEFT loads no fused experts
   template <class Down, class Up>
   void add_flat_experts(std::string const& parameter, index_t count, flat_layout layout,
-                        Down const& down, Up const& up) {
+                        Down const& down, Up const& up, index_t wrapped = 0) {
     auto const a = column_major(down);
     auto const b = column_major(up);
     using T = std::remove_const_t<scalar_t<decltype(b)>>;
@@ -109,7 +118,13 @@ class peft_writer {
     if (dot == parameter.npos)
       detail::throw_format(format_fault::name, "peft_writer", detail::in_quotes(parameter),
                            "module.parameter");
-    std::string const name = parameter.substr(0, dot);
+    if (wrapped < 0)
+      detail::throw_format(format_fault::name, "peft_writer", "wrapped " + std::to_string(wrapped),
+                           "a number of parameters");
+    if (config_.dropout != 0) refuse_beside_fused("dropout");
+    if (config_.dora) refuse_beside_fused("DoRA");
+    std::string name = parameter.substr(0, dot);
+    for (index_t k = 0; k < wrapped; ++k) name += detail::peft_wrapper;
     if (rank != config_.rank_of(name))
       detail::throw_shape(
           "peft_writer", "down", a.rows, a.cols,
@@ -122,27 +137,59 @@ class peft_writer {
     tensors_.add_columns_as_rows(full(name) + ".lora_A.weight", down);
     tensors_.add_columns_as_rows(full(name) + ".lora_B.weight", ordered);
     tensors_.add_metadata(flat_layout_entry(name), std::string(name_of(layout)));
-    config_.target_parameters.push_back(parameter);
+    fused_.push_back(name);
+    auto& targets = config_.target_parameters;
+    if (std::find(targets.begin(), targets.end(), parameter) == targets.end())
+      targets.push_back(parameter);
   }
 
   /// \brief Writes the two files into a folder that exists.
   ///
-  /// Each file is replaced in one step, the factors first: a crash between the two leaves new factors
-  /// beside the old configuration, both whole.
+  /// Both are brought to the disk before the first is renamed, so a folder that cannot take them keeps
+  /// both old ones. The factors are renamed first: a crash between the two renames leaves the new
+  /// factors beside the old configuration, each whole. peft_folder refuses such a pair where modules or
+  /// ranks contradict each other; a changed \f$ \alpha \f$ it cannot see, so a folder is written again
+  /// after a crash.
   /// \param[in] folder  its path
-  /// \throws format_error  if a file cannot be written; then that one is as before
+  /// \throws format_error  if a file cannot be written, and then both are as before, unless that shows
+  ///                       after the first rename; or if a fused parameter is missing that wraps
+  ///                       another one
   void write(std::string const& folder) const {
     peft_config config = config_;
     if (config.target_modules.empty()) config.target_modules = modules_;
+    for (std::string const& name : fused_) {
+      std::string const outer = name.substr(0, name.rfind('.'));
+      if (name.ends_with(detail::peft_wrapper) &&
+          std::find(fused_.begin(), fused_.end(), outer) == fused_.end())
+        detail::throw_format(
+            format_fault::missing_tensor, "peft_writer", detail::in_quotes(name) + " alone",
+            "the parameter of " + detail::in_quotes(outer) + " that comes after it");
+    }
     std::string const text = write_peft_config(config);
-    tensors_.write(folder + "/adapter_model.safetensors");
-    atomic_file file(folder + "/adapter_config.json");
-    file.write(std::string_view(text));
-    file.publish();
+    atomic_file tensors(folder + "/adapter_model.safetensors");
+    atomic_file description(folder + "/adapter_config.json");
+    tensors_.write(tensors);
+    description.write(std::string_view(text));
+    tensors.sync();
+    description.sync();
+    tensors.publish();
+    description.publish();
   }
 
  private:
   static std::string full(std::string const& name) { return "base_model.model." + name; }
+
+  [[noreturn]] static void refuse_beside_fused(std::string const& option) {
+    detail::throw_format(
+        format_fault::member, "peft_writer", option + " beside fused experts",
+        "none: PEFT refuses it for them, since their factors are added to the weight");
+  }
+
+  // The first pattern that names a module counts, and a name stands once in the file.
+  void set_rank(std::string const& pattern, index_t rank) {
+    std::erase_if(config_.rank_pattern, [&](auto const& p) { return p.first == pattern; });
+    config_.rank_pattern.emplace(config_.rank_pattern.begin(), pattern, rank);
+  }
 
   static index_t bank_rank(index_t count, index_t down_rows, index_t down_cols, index_t up_rows,
                            index_t up_cols) {
@@ -157,7 +204,7 @@ class peft_writer {
 
   peft_config config_;
   safetensors_writer tensors_;
-  std::vector<std::string> modules_;
+  std::vector<std::string> modules_, fused_;
   std::deque<std::vector<std::byte>> kept_;  // what the tensors above refer to
 };
 

@@ -130,6 +130,15 @@ class safetensors_writer {
     file.publish();
   }
 
+  /// \brief Writes to a file that the caller publishes.
+  /// \param[in,out] file  gets the bytes
+  /// \throws format_error  if they cannot be written, or the header would be longer than the format
+  ///                       allows
+  void write(atomic_file& file) const {
+    detail::byte_sink to(file);
+    write(header(), to);
+  }
+
   /// \brief The bytes of the file.
   /// \returns what write() writes
   /// \throws format_error  if the header would be longer than the format allows
