@@ -295,7 +295,9 @@ BOOST_AUTO_TEST_CASE(a_launch_that_no_device_takes_is_reported) {
     }
     return "";
   };
-  BOOST_CHECK_EQUAL(launch({1, 1, 32, 227 * 1024}, 8), "");
+  BOOST_CHECK_EQUAL(launch({1, 1, 32, 48 * 1024}, 8), "");
+  BOOST_CHECK(
+      has(launch({1, 1, 32, 48 * 1024 + 1}, 8), "which cudaFuncSetAttribute did not allow"));
   BOOST_CHECK(has(launch({1, 1, 32, 227 * 1024 + 1}, 8), "232449 bytes of shared memory"));
   BOOST_CHECK(has(launch({1, 1, 48, 0}, 8), "48 threads, expected a multiple of 32 up to 1024"));
   BOOST_CHECK(has(launch({1, 1, 1056, 0}, 8), "1056 threads"));

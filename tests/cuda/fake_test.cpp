@@ -197,12 +197,33 @@ BOOST_AUTO_TEST_CASE(a_pinned_source_stays_until_its_stream_is_waited_for) {
     cudaMemcpyAsync(a.data(), source, 8, cudaMemcpyHostToDevice, raw(s));
     bool const early = stops([&] { cudaFreeHost(p); }, "is not waited for");
     if (change) *source = 3;
-    bool const changed = stops([&] { cudaStreamSynchronize(raw(s)); }, "pinned source");
+    bool const changed =
+        stops([&] { cudaStreamSynchronize(raw(s)); }, "source of a copy was changed");
     cudaFreeHost(p);
     return early && changed == change;
   };
   BOOST_TEST(upload(false));
   BOOST_TEST(upload(true));
+}
+
+BOOST_AUTO_TEST_CASE(pageable_memory_stays_too_where_copies_read_it_in_place) {
+  for (bool const in_place : {false, true}) {
+    fake_cuda::pretend const other({.reads_in_place = in_place});
+    put(a, host, s);
+    host[3] += 1;
+    BOOST_TEST(stops([&] { cudaStreamSynchronize(raw(s)); }, "source of a copy") == in_place);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_distance_above_the_largest_one_is_refused) {
+  auto const copy = [&](std::size_t to, std::size_t from) {
+    return cudaMemcpy2DAsync(a.data(), to, b.data(), from, 16, 3, cudaMemcpyDeviceToDevice, raw(s));
+  };
+  fake_cuda::pretend const other({.largest_pitch = 31});
+  BOOST_TEST(copy(24, 24) == cudaSuccess);
+  BOOST_TEST(copy(32, 24) == cudaErrorInvalidPitchValue);
+  BOOST_TEST(copy(24, 32) == cudaErrorInvalidPitchValue);
+  BOOST_TEST(cudaGetLastError() == cudaErrorInvalidPitchValue);
 }
 
 BOOST_AUTO_TEST_CASE(another_stream_must_wait_for_what_it_uses) {

@@ -16,6 +16,7 @@
 #include <stiefelx/cuda/buffer.hpp>
 #include <stiefelx/cuda/context.hpp>
 #include <stiefelx/cuda/elementwise.hpp>
+#include <stiefelx/cuda/lane.hpp>
 
 namespace {
 
@@ -41,6 +42,13 @@ bool holds(std::string const& text, char const* piece) {
 }
 
 using device::direction;
+
+struct touches_shared_memory {
+  std::size_t bytes;
+  void operator()() const {
+    if (device::thread_rank() == 0) static_cast<char*>(device::shared_memory())[bytes - 1] = 1;
+  }
+};
 
 }  // namespace
 
@@ -107,25 +115,37 @@ BOOST_AUTO_TEST_CASE(the_first_launch_on_such_a_device_says_so_and_a_later_one_m
   synchronize(ctx.queue);
 }
 
-BOOST_AUTO_TEST_CASE(a_refused_launch_is_reported_once) {
-  auto const refuse = [](int status) {
-    int count = 0;
-    fake_cuda::failure const f("cudaGetDeviceCount", 1, status);
-    (void)cudaGetDeviceCount(&count);
-  };
-  refuse(cudaErrorNoKernelImageForDevice);
-  BOOST_TEST(holds(message_of([] { device::check_launch("f"); }), "holds no code"));
-  refuse(cudaErrorInvalidValue);
-  BOOST_TEST(message_of([] { device::check_launch("f"); }) ==
-             "launch of kernel f: invalid argument (error 1)");
-  BOOST_TEST(message_of([] { device::check_launch("f"); }) == "nothing was thrown");
+BOOST_AUTO_TEST_CASE(a_refused_launch_is_named_with_its_reason) {
+  BOOST_TEST(holds(
+      message_of([] { device::check_launch(cudaErrorNoKernelImageForDevice, typeid(int).name()); }),
+      "holds no code"));
+  BOOST_TEST(message_of([] {
+               device::check_launch(cudaErrorInvalidValue, typeid(device::context).name());
+             }) == "launch of kernel stiefelx::cuda::context: invalid argument (error 1)");
 }
 
-BOOST_AUTO_TEST_CASE(a_failure_that_was_thrown_is_not_blamed_on_the_next_launch) {
+BOOST_AUTO_TEST_CASE(shared_memory_beyond_48_kib_is_asked_for_first) {
+  device::stream const queue;
+  for (std::size_t const bytes : {48U * 1024U, 48U * 1024U + 16U, 227U * 1024U}) {
+    long const asked = fake_cuda::calls("cudaFuncSetAttribute");
+    device::launch(queue, {1, 1, 32, bytes}, touches_shared_memory{bytes});
+    BOOST_TEST(fake_cuda::calls("cudaFuncSetAttribute") - asked == (bytes > 48U * 1024U));
+  }
+  BOOST_TEST(message_of([&] {
+               device::launch(queue, {1, 1, 32, 227 * 1024 + 1}, touches_shared_memory{1});
+             }) == "cudaFuncSetAttribute: invalid argument (error 1)");
+}
+
+BOOST_AUTO_TEST_CASE(an_error_that_nobody_read_is_not_blamed_on_the_next_launch) {
+  device::context ctx({.blas_workspace = 4096});
+  device::matrix<double> a(3, 4);
+  BOOST_TEST(cudaSetDevice(99) != cudaSuccess);
+  BOOST_TEST(message_of([&] { fill(ctx, 2, a.middleRows(0, 2)); }) == "nothing was thrown");
+  BOOST_TEST(cudaGetLastError() == cudaErrorInvalidDevice);
   fake_cuda::failure const f("cudaMalloc", 1, fake_cuda::out_of_memory);
   BOOST_TEST(message_of([] { device::buffer<float> b(4); }) ==
              "cudaMalloc: out of memory (error 2)");
-  BOOST_TEST(message_of([] { device::check_launch("f"); }) == "nothing was thrown");
+  BOOST_TEST(cudaGetLastError() == cudaSuccess);
 }
 
 BOOST_AUTO_TEST_CASE(every_call_of_a_context_is_checked_and_nothing_is_left_behind) {
@@ -194,6 +214,27 @@ BOOST_AUTO_TEST_CASE(runs_that_follow_each_other_are_one_and_none_are_no_call) {
   device::clear_2d(b.data(), 16, 0, 3, queue);
   device::clear_2d(b.data(), 16, 16, 0, queue);
   BOOST_TEST(fake_cuda::calls("") == all);
+}
+
+BOOST_AUTO_TEST_CASE(runs_too_far_apart_for_one_call_are_copied_all_the_same) {
+  device::stream const queue;
+  device::buffer<int> far(20), near(20);
+  std::array<int, 20> values{};
+  std::iota(values.begin(), values.end(), 0);
+  for (int const limit : {16, 15}) {
+    fake_cuda::pretend const other({.largest_pitch = limit});
+    long const rectangles = fake_cuda::calls("cudaMemcpy2DAsync");
+    // Two ints of each four; whichever end has the larger distance counts.
+    device::copy_2d(far.data(), 16, values.data(), 16, 8, 3, direction::to_device, queue);
+    device::copy_2d(near.data(), 12, far.data(), 16, 8, 3, direction::on_device, queue);
+    device::copy_2d(far.data(), 16, near.data(), 12, 8, 3, direction::on_device, queue);
+    std::array<int, 12> back{};
+    device::copy_2d(back.data(), 16, far.data(), 16, 8, 3, direction::to_host, queue);
+    device::synchronize(queue);
+    std::array<int, 12> const expected{0, 1, 0, 0, 4, 5, 0, 0, 8, 9, 0, 0};
+    BOOST_TEST(back == expected, boost::test_tools::per_element());
+    BOOST_TEST(fake_cuda::calls("cudaMemcpy2DAsync") == rectangles + (limit == 16 ? 4 : 0));
+  }
 }
 
 BOOST_AUTO_TEST_CASE(clearing_leaves_what_lies_between_the_runs) {

@@ -2,15 +2,18 @@
 //
 // Transfer and copies on the device, against tables of the host.
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstddef>
 #include <utility>
 
+#include <cuda_runtime_api.h>
 #include <boost/test/unit_test.hpp>
 
 #include <cuda/table.hpp>
 #include <fake_cuda/fake.hpp>
+#include <stiefelx/cuda/graph.hpp>
 #include <stiefelx/cuda/transfer.hpp>
 
 namespace {
@@ -199,6 +202,41 @@ BOOST_AUTO_TEST_CASE(only_reading_waits) {
   BOOST_TEST(fake_cuda::calls("cudaStreamSynchronize") == waits);
   BOOST_TEST(value(ctx, c.middleRows(0, 1).middleCols(0, 1)) == a(0, 0));
   BOOST_TEST(fake_cuda::calls("cudaStreamSynchronize") == waits + 1);
+}
+
+BOOST_AUTO_TEST_CASE(what_was_uploaded_may_change_at_once_also_where_it_is_read_in_place) {
+  device::context ctx;
+  auto b = scratch<double>(ctx, 8, 3);
+  for (bool const in_place : {false, true}) {
+    fake_cuda::pretend const other({.reads_in_place = in_place});
+    auto a = random_table(8, 3, 9);
+    auto const kept = a;
+    long const waits = fake_cuda::calls("cudaStreamSynchronize");
+    upload(ctx, a.entries.data(), b);
+    BOOST_TEST(fake_cuda::calls("cudaStreamSynchronize") == waits + (in_place ? 1 : 0));
+    for (double& entry : a.entries) entry = 0;
+    BOOST_TEST((on_host(ctx, b) == kept));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(an_upload_of_page_locked_memory_never_waits_nor_does_one_that_is_captured) {
+  device::context ctx;
+  auto b = scratch<double>(ctx, 2, 2);
+  void* memory = nullptr;
+  BOOST_REQUIRE(cudaHostAlloc(&memory, 4 * sizeof(double), cudaHostAllocDefault) == cudaSuccess);
+  auto* const locked = static_cast<double*>(memory);
+  std::array<double, 4> ordinary{1, 2, 3, 4};
+  std::ranges::copy(ordinary, locked);
+  {
+    fake_cuda::pretend const other({.reads_in_place = true});
+    long const waits = fake_cuda::calls("cudaStreamSynchronize");
+    upload(ctx, locked, b);
+    auto const graph = device::capture(ctx, [&] { upload(ctx, ordinary.data(), b); });
+    BOOST_TEST(fake_cuda::calls("cudaStreamSynchronize") == waits);
+    replay(ctx, graph);
+    BOOST_TEST(value(ctx, b.middleRows(1, 1).middleCols(1, 1)) == 4);
+  }
+  BOOST_TEST(cudaFreeHost(memory) == cudaSuccess);
 }
 
 BOOST_AUTO_TEST_CASE(misuse_names_verb_argument_and_both_shapes_before_any_call) {

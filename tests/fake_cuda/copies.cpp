@@ -2,8 +2,8 @@
 //
 // Copies and fills. What goes to the host arrives there when its stream is waited for.
 
+#include <algorithm>
 #include <cstring>
-#include <iterator>
 #include <string>
 
 #include <cuda_runtime_api.h>
@@ -19,12 +19,6 @@ region rows(void const* p, std::size_t pitch, std::size_t width, std::size_t hei
 
 unsigned char* row(region const& r, std::size_t i) {
   return reinterpret_cast<unsigned char*>(r.begin) + i * r.pitch;
-}
-
-bool is_pinned(region const& r) {
-  auto const& pinned = self().pinned;
-  auto const it = pinned.upper_bound(r.begin);
-  return it != pinned.begin() && r.begin < std::prev(it)->first + std::prev(it)->second;
 }
 
 // What a copy must be, when it is called and when a graph runs it.
@@ -64,13 +58,14 @@ void run_copy(char const* symbol, region const& to, region const& from, cudaMemc
   }
   // "If pageable memory must first be staged to pinned memory, the driver may synchronize with the
   // stream and stage the copy into pinned memory": such a source is free when the call returns, and
-  // a pinned one when the stream was waited for. A graph promises nothing of the kind for either.
-  // A copy into it that is queued behind the first one may overwrite it.
+  // a pinned one when the stream was waited for, as is one that need not be staged. A graph promises
+  // nothing of the kind for any. A copy into it that is queued behind the first one may overwrite it.
   std::erase_if(stream->pending, [&](auto const& p) {
     return to_host && p.second.is_source && overlap(p.second.host, to);
   });
-  if (to_host || (from_host && (is_pinned(from) || self().replays)))
-    stream->pending.emplace_back(stream->clock, std::move(d));
+  bool const late = is_pinned(reinterpret_cast<void const*>(from.begin)) || self().replays ||
+                    self().here.reads_in_place;
+  if (to_host || (from_host && late)) stream->pending.emplace_back(stream->clock, std::move(d));
   // "The call may return before the copy is complete": until then the host sees nothing of use.
   for (std::size_t i = 0; to_host && i < to.height; ++i) std::memset(row(to, i), 0xFF, to.width);
 }
@@ -93,6 +88,14 @@ cudaError_t set(char const* symbol, region const& to, int value, cudaStream_t st
     for (std::size_t i = 0; i < to.height && to.width > 0; ++i)
       std::memset(row(to, i), value, to.width);
   }));
+}
+
+// "cudaMemcpy2DAsync() returns an error if dpitch or spitch is greater than the maximum allowed",
+// which is cudaDevAttrMaxPitch: 2^31 - 1 bytes on devices so far.
+cudaError_t refused_pitch(std::size_t to, std::size_t from) {
+  if (std::max(to, from) <= static_cast<std::size_t>(self().here.largest_pitch)) return cudaSuccess;
+  remember(cudaErrorInvalidPitchValue);
+  return cudaErrorInvalidPitchValue;
 }
 
 void expect_pitch(char const* symbol, char const* which, std::size_t pitch, std::size_t width) {
@@ -125,6 +128,8 @@ cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, void const* from,
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
   expect_pitch("cudaMemcpy2DAsync", "dpitch", to_pitch, width);
   expect_pitch("cudaMemcpy2DAsync", "spitch", from_pitch, width);
+  if (cudaError_t const status = refused_pitch(to_pitch, from_pitch); status != cudaSuccess)
+    return status;
   return copy("cudaMemcpy2DAsync", rows(to, to_pitch, width, height),
               rows(from, from_pitch, width, height), kind, stream);
 }

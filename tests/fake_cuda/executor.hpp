@@ -112,6 +112,11 @@ struct launched_kernel {
     if (shape.shared_bytes > std::size_t{227} * 1024)
       refuse(std::to_string(shape.shared_bytes) +
              " bytes of shared memory, expected at most 232448");
+    // "Kernels relying on shared memory allocations over 48 KB per block [...] require an explicit
+    // opt-in using the cudaFuncSetAttribute() function."
+    if (shape.shared_bytes > shared_memory_of(reinterpret_cast<void const*>(body)))
+      refuse(std::to_string(shape.shared_bytes) +
+             " bytes of shared memory, which cudaFuncSetAttribute did not allow");
     if (bytes > 4096) refuse(std::to_string(bytes) + " bytes of arguments, expected at most 4096");
   }
 };

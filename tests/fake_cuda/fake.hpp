@@ -58,6 +58,10 @@ class launch_scope {
 int launch(CUstream_st* stream, std::string const& name, void const* kernel, std::size_t bytes,
            std::function<void()> const& run);
 
+/// Bytes of dynamic shared memory that a kernel may have, by the address of its entry: 48 KiB until
+/// cudaFuncSetAttribute says more.
+std::size_t shared_memory_of(void const* entry);
+
 /// How often a symbol has been called, e.g. calls("cublasSgemm_v2"); all of them for "".
 long calls(char const* symbol);
 
@@ -71,11 +75,13 @@ void reset_peak();
 
 /// The machine that the runtime reports.
 struct machine {
-  int driver_version = 13000;   ///< 0: there is no driver
-  int runtime_version = 13000;  ///< of a newer major version: every call fails
-  int devices = 1;              ///< visible devices
-  bool image = true;            ///< false: no kernel was compiled for the device
-  int multiprocessors = 3;      ///< few, so that grid-stride loops go round
+  int driver_version = 13000;      ///< 0: there is no driver
+  int runtime_version = 13000;     ///< of a newer major version: every call fails
+  int devices = 1;                 ///< visible devices
+  bool image = true;               ///< false: no kernel was compiled for the device
+  int multiprocessors = 3;         ///< few, so that grid-stride loops go round
+  int largest_pitch = 0x7FFFFFFF;  ///< bytes; a test need not hold 2 GiB to exceed a smaller one
+  bool reads_in_place = false;  ///< whether copies read pageable memory where it lies, at any time
 };
 
 /// While one lives, the machine is another one.

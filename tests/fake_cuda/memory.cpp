@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <iterator>
 #include <string>
 
 #include <cuda_runtime_api.h>
@@ -123,6 +124,13 @@ std::map<std::uintptr_t, block>::const_iterator find(void const* p) {
 }
 
 bool on_device(void const* p) { return find(p) != self().device.end(); }
+
+bool is_pinned(void const* p) {
+  auto const& pinned = self().pinned;
+  auto const at = reinterpret_cast<std::uintptr_t>(p);
+  auto const it = pinned.upper_bound(at);
+  return it != pinned.begin() && at < std::prev(it)->first + std::prev(it)->second;
+}
 
 void expect_on_device(std::string const& what, region const& r) {
   if (r.empty()) return;

@@ -73,6 +73,10 @@ int attribute(cudaDeviceAttr name) {
       return 32;
     case cudaDevAttrWarpSize:
       return 32;
+    case cudaDevAttrMaxPitch:
+      return self().here.largest_pitch;
+    case cudaDevAttrPageableMemoryAccess:
+      return self().here.reads_in_place ? 1 : 0;
     case cudaDevAttrMultiProcessorCount:
       return self().here.multiprocessors;
     case cudaDevAttrComputeCapabilityMajor:
@@ -94,6 +98,7 @@ struct text {
 constexpr text texts[] = {
     {cudaSuccess, "cudaSuccess", "no error"},
     {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
+    {cudaErrorInvalidPitchValue, "cudaErrorInvalidPitchValue", "invalid pitch argument"},
     {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
     {cudaErrorInsufficientDriver, "cudaErrorInsufficientDriver",
      "CUDA driver version is insufficient for CUDA runtime version"},
@@ -196,6 +201,12 @@ int launch(CUstream_st* stream, std::string const& name, void const* kernel, std
   });
 }
 
+std::size_t shared_memory_of(void const* entry) {
+  std::lock_guard const one(self().lock);
+  auto const it = self().shared_memory.find(entry);
+  return it == self().shared_memory.end() ? std::size_t{48} * 1024 : it->second;
+}
+
 long calls(char const* symbol) {
   state& s = self();
   std::lock_guard const one(s.lock);
@@ -291,6 +302,16 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr name, int device) 
   return cudaSuccess;
 }
 
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, void const* memory) {
+  entry const e("cudaPointerGetAttributes", entry::needs::device);
+  if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  *attributes = {};
+  attributes->type = on_device(memory)   ? cudaMemoryTypeDevice
+                     : is_pinned(memory) ? cudaMemoryTypeHost
+                                         : cudaMemoryTypeUnregistered;
+  return cudaSuccess;
+}
+
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void const* function) {
   entry const e("cudaFuncGetAttributes", entry::needs::device);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
@@ -317,6 +338,8 @@ cudaError_t cudaFuncSetAttribute(void const* function, cudaFuncAttribute name, i
     remember(cudaErrorInvalidValue);
     return cudaErrorInvalidValue;
   }
+  if (name == cudaFuncAttributeMaxDynamicSharedMemorySize)
+    self().shared_memory[function] = static_cast<std::size_t>(value);
   return cudaSuccess;
 }
 

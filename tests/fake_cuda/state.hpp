@@ -112,7 +112,8 @@ struct state {
   std::map<int, long> host_seen;  ///< of each stream: operations that the host has waited for
   std::map<std::string, long> calls;
   std::map<std::string, planned_failure> failures;
-  int dirty = 0;  ///< how many dirty_scratch live
+  std::map<void const*, std::size_t> shared_memory;  ///< that cudaFuncSetAttribute allowed
+  int dirty = 0;                                     ///< how many dirty_scratch live
   machine here;
   blas_request last;
   long live_handles = 0;  ///< of cuBLAS
@@ -123,6 +124,7 @@ state& self();
 /// The allocation that p lies in, or the end of the map.
 std::map<std::uintptr_t, block>::const_iterator find(void const* p);
 bool on_device(void const* p);
+bool is_pinned(void const* p);
 
 /// Stops unless the region lies in one allocation; "cudaFree'd" memory is told from the host's.
 void expect_on_device(std::string const& what, region const& r);

@@ -34,7 +34,7 @@ void arrive(CUstream_st& stream, long clock) {
       // "For all other transfers, the function should be fully asynchronous": the source is read
       // at any time until then.
       if (d.is_source && std::memcmp(row(d.host, i), bytes, d.host.width) != 0)
-        stop("the pinned source of a copy was changed before the stream was waited for");
+        stop("the source of a copy was changed before the stream was waited for");
       if (!d.is_source) std::memcpy(row(d.host, i), bytes, d.host.width);
     }
   }

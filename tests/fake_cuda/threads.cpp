@@ -232,9 +232,9 @@ void detail::launch_kernel(stream_ref stream, launch_shape shape, void (*body)(v
                            void const* kernel, std::size_t bytes, char const* name) {
   auto const launched =
       std::make_shared<fake_cuda::launched_kernel const>(shape, body, kernel, bytes, name);
-  fake_cuda::launch(stream.handle, launched->name, launched->arguments.get(), bytes,
-                    [launched] { fake_cuda::grid_run(*launched).run(); });
-  check_launch(name);
+  int const status = fake_cuda::launch(stream.handle, launched->name, launched->arguments.get(),
+                                       bytes, [launched] { fake_cuda::grid_run(*launched).run(); });
+  check_launch(static_cast<cudaError_t>(status), name);
 }
 
 }  // namespace stiefelx::cuda

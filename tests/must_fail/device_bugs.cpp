@@ -236,7 +236,7 @@ must_fail::bug const bugs[] = {
     {"copy_out_of_bounds_by_one", copy_out_of_bounds_by_one, child::end::stopped,
      "source leaves its allocation"},
     {"page_locked_source_changed_too_early", page_locked_source_changed_too_early,
-     child::end::stopped, "the pinned source of a copy was changed"},
+     child::end::stopped, "the source of a copy was changed"},
     {"unwritten_output", unwritten_output, child::end::thrown, "wrong numbers"},
     {"unwritten_input", unwritten_input, child::end::thrown, "wrong numbers"},
     {"memory_that_was_released", memory_that_was_released, child::end::stopped, "was freed"},

@@ -39,7 +39,9 @@ class recorded_scratch {
 /// handed out at once: what uses it next is queued behind. Blocks may be released in any order. A
 /// chunk never moves while one of its blocks is live or recorded work uses it; when neither is the
 /// case anywhere, the next block finds several chunks merged into one, after a wait for the queue.
-/// The same blocks in the same order fit the second time, merged or not. One thread at a time.
+/// The same blocks in the same order fit the second time, merged or not. Where the device has no room
+/// for more than is asked for, nor for one chunk in place of several, chunks stay as small and as many
+/// as they are. One thread at a time.
 class arena {
  public:
   /// Alignment of every block in bytes: that of the runtime's own allocations.
@@ -158,7 +160,18 @@ class arena {
     // Room for more blocks than algorithms hold at once, so that the list does not grow either.
     if (blocks_.capacity() == 0) blocks_.reserve(64);
     std::size_t const size = std::max(std::max(bytes, capacity()), std::size_t{1} << 16);
-    chunks_.push_back(chunk_of(size));
+    if (size > bytes && add_chunk(size)) return;
+    chunks_.push_back(chunk_of(bytes));
+  }
+
+  // Whether the device had the room.
+  bool add_chunk(std::size_t bytes) {
+    try {
+      chunks_.push_back(chunk_of(bytes));
+      return true;
+    } catch (cuda_error const&) {
+      return false;
+    }
   }
 
   void retire(std::byte const* block) noexcept {
@@ -170,7 +183,7 @@ class arena {
 
   // Where nothing holds them, several chunks become one of their size.
   void merge() {
-    if (!blocks_.empty() || chunks_.size() < 2) return;
+    if (!blocks_.empty() || chunks_.size() < 2 || !may_merge_) return;
     for (chunk const& c : chunks_)
       if (c.memory.use_count() > 1) return;
     // What is being recorded names the chunks, and must not wait.
@@ -178,13 +191,15 @@ class arena {
     std::size_t const size = capacity();
     synchronize(queue_);
     chunks_.clear();
-    chunks_.push_back(chunk_of(size));
+    // Pieces fit where their sum in one did not, and trying that again each time would cost a wait.
+    may_merge_ = add_chunk(size);
   }
 
   stream_ref queue_;
   std::vector<chunk> chunks_;
   std::vector<record> blocks_;
   std::size_t taken_ = 0;
+  bool may_merge_ = true;
 };
 
 /// \brief A block of an arena for entries of one type, uninitialised; the arena outlives it.

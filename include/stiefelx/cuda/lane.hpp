@@ -220,16 +220,18 @@ void launch(stream_ref stream, launch_shape shape, Kernel const& kernel) {
   if (shape.blocks_x == 0 || shape.blocks_y == 0) return;
 #if defined(__CUDACC__)
   auto const entry = &detail::run_kernel<Kernel>;
+#else
+  auto const entry = +[](void const* k) { (*static_cast<Kernel const*>(k))(); };
+#endif
   // Up to here every kernel may have shared memory; beyond it must be asked for.
   if (shape.shared_bytes > 48 * 1024)
     allow_shared_memory(reinterpret_cast<void const*>(entry), shape.shared_bytes);
-  entry<<<dim3(shape.blocks_x, shape.blocks_y), shape.threads, shape.shared_bytes, stream.handle>>>(
-      kernel);
-  check_launch(typeid(Kernel).name());
+#if defined(__CUDACC__)
+  void* arguments[] = {const_cast<Kernel*>(&kernel)};
+  detail::queue_launch(reinterpret_cast<void const*>(entry), shape.blocks_x, shape.blocks_y,
+                       shape.threads, shape.shared_bytes, arguments, stream, typeid(Kernel).name());
 #else
-  detail::launch_kernel(
-      stream, shape, [](void const* k) { (*static_cast<Kernel const*>(k))(); }, &kernel,
-      sizeof kernel, typeid(Kernel).name());
+  detail::launch_kernel(stream, shape, entry, &kernel, sizeof kernel, typeid(Kernel).name());
 #endif
 }
 

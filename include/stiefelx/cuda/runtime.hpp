@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
-#include <stdexcept>
 #include <string>
 #include <utility>
 
 #include <cuda_runtime_api.h>
 
-#include <stiefelx/core/host_device.hpp>
+#include <stiefelx/cuda/errors.hpp>
 
 /// \file
 /// \brief The CUDA runtime: every call to it, checked.
@@ -16,49 +16,19 @@
 
 namespace stiefelx::cuda {
 
-/// \brief A call to the CUDA runtime or to cuBLAS failed, or there is no device to use.
-/// \ingroup cuda
-///
-/// The text names the call and holds the library's own: `cudaMalloc: out of memory (error 2)`.
-struct cuda_error : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
 namespace detail {
 
-[[noreturn]] STIEFELX_COLD inline void throw_cuda_error(cudaError_t status, char const* call) {
-  // The runtime keeps the error and would report it again after the next launch.
-  (void)cudaGetLastError();
-  char const* const advice = status == cudaErrorStreamCaptureUnsupported
-                                 ? "; a captured step must neither allocate device memory nor wait"
-                                 : "";
-  throw cuda_error(std::string(call) + ": " + cudaGetErrorString(status) + " (error " +
-                   std::to_string(static_cast<int>(status)) + ")" + advice);
+inline int attribute(cudaDeviceAttr name, int device) {
+  int found = 0;
+  check(cudaDeviceGetAttribute(&found, name, device), "cudaDeviceGetAttribute");
+  return found;
 }
-
-// For calls of destructors: an error that nobody hears of would be blamed on the next launch.
-inline bool succeeds(cudaError_t status) noexcept {
-  if (status != cudaSuccess) (void)cudaGetLastError();
-  return status == cudaSuccess;
-}
-
-// An error that was thrown once is not the next call's.
-inline void forget_last_error() noexcept { (void)cudaGetLastError(); }
 
 inline std::string dotted_version(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
 }  // namespace detail
-
-/// \brief Throws unless a call to the runtime succeeded.
-/// \ingroup cuda
-/// \param[in] status  what it returned
-/// \param[in] call    its name, for the text
-/// \throws cuda_error  with the call's name and the runtime's text
-inline void check(cudaError_t status, char const* call) {
-  if (status != cudaSuccess) detail::throw_cuda_error(status, call);
-}
 
 /// \brief The device that the calling thread uses.
 /// \ingroup cuda
@@ -79,13 +49,8 @@ inline void use_device(int device) { check(cudaSetDevice(device), "cudaSetDevice
 /// \param[in] device  its number
 /// \returns 10 major + minor, as in the names of architectures: 90 for sm_90
 inline int compute_capability(int device) {
-  int major = 0;
-  int minor = 0;
-  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
-        "cudaDeviceGetAttribute");
-  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
-        "cudaDeviceGetAttribute");
-  return 10 * major + minor;
+  return 10 * detail::attribute(cudaDevAttrComputeCapabilityMajor, device) +
+         detail::attribute(cudaDevAttrComputeCapabilityMinor, device);
 }
 
 /// \brief The number of multiprocessors of a device: what a grid is sized by.
@@ -93,10 +58,7 @@ inline int compute_capability(int device) {
 /// \param[in] device  its number
 /// \returns at least 1
 inline int multiprocessor_count(int device) {
-  int count = 0;
-  check(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device),
-        "cudaDeviceGetAttribute");
-  return count;
+  return detail::attribute(cudaDevAttrMultiProcessorCount, device);
 }
 
 /// \brief Throws one sentence that says what is missing unless a device can be used.
@@ -160,15 +122,15 @@ inline void expect_kernel_image(cudaError_t status, int device) {
   }
 }
 
-/// \brief Throws unless the launch just made was accepted.
+/// \brief Throws unless a launch was accepted.
 /// \ingroup cuda
-/// \param[in] kernel  what was launched, for the text
+/// \param[in] status  what the launch returned
+/// \param[in] kernel  the name of its type, for the text
 /// \throws cuda_error  naming it
-inline void check_launch(char const* kernel) {
-  cudaError_t const status = cudaGetLastError();
+inline void check_launch(cudaError_t status, char const* kernel) {
   if (status == cudaSuccess) return;
   expect_kernel_image(status, current_device());
-  check(status, (std::string("launch of kernel ") + kernel).c_str());
+  check(status, ("launch of kernel " + detail::written_name(kernel)).c_str());
 }
 
 /// \brief Lets a kernel use more than 48 KiB of dynamic shared memory.
@@ -187,6 +149,20 @@ inline void allow_shared_memory(void const* kernel, std::size_t bytes) {
 struct stream_ref {
   cudaStream_t handle;  ///< as the runtime names it
 };
+
+namespace detail {
+
+// Queues a kernel by the address of its entry. The status is the launch's own: an error that another
+// part of the program left unread is not blamed on it.
+inline void queue_launch(void const* entry, unsigned blocks_x, unsigned blocks_y, unsigned threads,
+                         std::size_t shared_bytes, void** arguments, stream_ref queue,
+                         char const* name) {
+  check_launch(cudaLaunchKernel(entry, dim3(blocks_x, blocks_y), dim3(threads), arguments,
+                                shared_bytes, queue.handle),
+               name);
+}
+
+}  // namespace detail
 
 /// \brief Waits until the work queued so far is done.
 /// \ingroup cuda
@@ -343,6 +319,15 @@ constexpr cudaMemcpyKind copy_kind(direction way) {
   return way == direction::to_host ? cudaMemcpyDeviceToHost : cudaMemcpyDeviceToDevice;
 }
 
+// Whether a copy to the device may read its source at any time until it is done, although that is not
+// page-locked: a device that can read such memory where it lies need not stage it before the call returns.
+inline bool is_read_in_place(void const* from, int device) {
+  if (attribute(cudaDevAttrPageableMemoryAccess, device) == 0) return false;
+  cudaPointerAttributes memory{};
+  check(cudaPointerGetAttributes(&memory, from), "cudaPointerGetAttributes");
+  return memory.type == cudaMemoryTypeUnregistered;
+}
+
 }  // namespace detail
 
 /// \brief Queues a copy of runs of bytes that lie at a constant distance.
@@ -352,20 +337,24 @@ constexpr cudaMemcpyKind copy_kind(direction way) {
 /// \param[in]  from         first byte of the source; must not overlap the target
 /// \param[in]  from_pitch   bytes from one run of it to the next
 /// \param[in]  width_bytes  bytes of a run, at most each pitch where there are several
-/// \param[in]  height       number of runs
+/// \param[in]  height       number of runs; a call each where a device takes no such pitch
 /// \param[in]  way          where the two lie
 /// \param[in]  queue        where it is queued
 inline void copy_2d(void* to, std::size_t to_pitch, void const* from, std::size_t from_pitch,
                     std::size_t width_bytes, std::size_t height, direction way, stream_ref queue) {
   if (width_bytes == 0 || height == 0) return;
-  cudaMemcpyKind const kind = detail::copy_kind(way);
-  if (height == 1 || (to_pitch == width_bytes && from_pitch == width_bytes)) {
-    check(cudaMemcpyAsync(to, from, width_bytes * height, kind, queue.handle), "cudaMemcpyAsync");
-  } else {
-    check(
-        cudaMemcpy2DAsync(to, to_pitch, from, from_pitch, width_bytes, height, kind, queue.handle),
-        "cudaMemcpy2DAsync");
-  }
+  if (height == 1 || (to_pitch == width_bytes && from_pitch == width_bytes))
+    return check(
+        cudaMemcpyAsync(to, from, width_bytes * height, detail::copy_kind(way), queue.handle),
+        "cudaMemcpyAsync");
+  auto const largest = detail::attribute(cudaDevAttrMaxPitch, current_device());
+  if (std::max(to_pitch, from_pitch) <= static_cast<std::size_t>(largest))
+    return check(cudaMemcpy2DAsync(to, to_pitch, from, from_pitch, width_bytes, height,
+                                   detail::copy_kind(way), queue.handle),
+                 "cudaMemcpy2DAsync");
+  for (std::size_t i = 0; i < height; ++i)
+    copy_2d(static_cast<char*>(to) + i * to_pitch, 0,
+            static_cast<char const*>(from) + i * from_pitch, 0, width_bytes, 1, way, queue);
 }
 
 /// \brief Queues zeros into runs of bytes of device memory that lie at a constant distance.
@@ -378,11 +367,9 @@ inline void copy_2d(void* to, std::size_t to_pitch, void const* from, std::size_
 inline void clear_2d(void* to, std::size_t pitch, std::size_t width_bytes, std::size_t height,
                      stream_ref queue) {
   if (width_bytes == 0 || height == 0) return;
-  if (height == 1 || pitch == width_bytes) {
-    check(cudaMemsetAsync(to, 0, width_bytes * height, queue.handle), "cudaMemsetAsync");
-  } else {
-    check(cudaMemset2DAsync(to, pitch, 0, width_bytes, height, queue.handle), "cudaMemset2DAsync");
-  }
+  if (height == 1 || pitch == width_bytes)
+    return check(cudaMemsetAsync(to, 0, width_bytes * height, queue.handle), "cudaMemsetAsync");
+  check(cudaMemset2DAsync(to, pitch, 0, width_bytes, height, queue.handle), "cudaMemset2DAsync");
 }
 
 }  // namespace stiefelx::cuda

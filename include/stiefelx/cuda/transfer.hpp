@@ -17,7 +17,7 @@
 /// \ingroup cuda
 ///
 /// download() and value() wait. Everything else is queued; an upload from ordinary memory may wait until
-/// the queue has reached it.
+/// the queue has reached it, or until it is done.
 
 namespace stiefelx::cuda {
 
@@ -146,6 +146,9 @@ auto dense(context& ctx, A const& a) {
 
 /// \brief Fills b with entries of the caller's memory, column by column.
 /// \ingroup cuda
+///
+/// A device that reads ordinary memory where it lies would read it at any later time, so this waits
+/// there. It does not while it is captured: a graph reads the memory whenever it runs.
 /// \param[in]  ctx   where it is queued
 /// \param[in]  data  as many entries as b has. Ordinary memory may change as soon as this returns,
 ///                   page-locked memory after the next wait.
@@ -156,6 +159,9 @@ void upload(context& ctx, scalar_t<B> const* data, B&& b) {
   std::size_t const width = static_cast<std::size_t>(b.rows()) * entry;
   copy_2d(b.data(), static_cast<std::size_t>(b.stride()) * entry, data, width, width,
           static_cast<std::size_t>(b.cols()), direction::to_device, ctx.queue);
+  if (width > 0 && b.cols() > 0 && detail::is_read_in_place(data, current_device()) &&
+      !is_capturing(ctx.queue))
+    synchronize(ctx.queue);
 }
 
 /// \brief Brings the entries of a to the caller's memory, column by column; waits.
