@@ -325,4 +325,31 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(solve_reports_a_singular_matrix, Case, complex_cas
   }
 }
 
+BOOST_AUTO_TEST_CASE_TEMPLATE(solve_reports_a_matrix_that_is_not_finite, Case, complex_cases) {
+  place<Case> p;
+  using S = typename Case::scalar;
+  using R = stiefelx::real_of_t<S>;
+  R const nan = std::numeric_limits<R>::quiet_NaN(), infinity = std::numeric_limits<R>::infinity();
+  auto const status_of = [&](matrix_x<S> const& a) {
+    auto status = status_matrix<typename Case::backend>(p.ctx);
+    auto x = p.up(a), y = p.up(random_matrix<S>(a.rows(), 2, 1));
+    solve(p.ctx, x, y, status);
+    return status_value(p.ctx, status);
+  };
+  for (index_t n : {1, 2, 49, 101})
+    for (R bad : {nan, infinity})
+      for (index_t i : {index_t(0), n / 2, n - 1})
+        for (index_t j : {index_t(0), n - 1}) {
+          BOOST_TEST_INFO_SCOPE(bad << " at (" << i << ", " << j << ") of order " << n);
+          matrix_x<S> a = random_matrix<S>(n, n, 1);
+          a(i, j) = bad;
+          BOOST_TEST(status_of(a) == stiefelx::not_finite);
+          // Beside zeros alone a comparison does not find it.
+          a.setIdentity();
+          a.col(j).setZero();
+          a(i, j) = bad;
+          BOOST_TEST(status_of(a) == stiefelx::not_finite);
+        }
+}
+
 BOOST_AUTO_TEST_SUITE_END()

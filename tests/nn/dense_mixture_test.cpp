@@ -134,6 +134,67 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(all_experts_and_chosen_experts_agree, Case, double
       }
 }
 
+BOOST_AUTO_TEST_CASE_TEMPLATE(an_id_of_no_expert_makes_an_empty_slot, Case, double_cases) {
+  for (mixing const kind : all_kinds) {
+    auto const empty = layer_of_all_lists<double>(sizes, false);
+    auto other = empty;
+    for (int& id : other.ids.reshaped())
+      if (id < 0) id = static_cast<int>(sizes.experts);
+    other.ids(1, 2) = std::numeric_limits<int>::max();
+    call const c{{.kind = kind, .part = 0.6}, 0, 0.25};
+    auto const a = run_with<Case>(512, other, c), b = run_with<Case>(512, empty, c);
+    BOOST_TEST_CONTEXT("kind " << static_cast<int>(kind)) {
+      BOOST_TEST(same_bits(a.layer.y, b.layer.y));
+      BOOST_TEST(same_bits(a.layer.ddown, b.layer.ddown));
+      BOOST_TEST(same_bits(a.layer.dup, b.layer.dup));
+      BOOST_TEST(same_bits(a.layer.dweights, b.layer.dweights));
+      BOOST_TEST(same_bits(a.layer.dx, b.layer.dx));
+      BOOST_TEST(same_bits(a.coefficients, b.coefficients));
+      BOOST_TEST(same_bits(a.token_grams, b.token_grams));
+    }
+  }
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(empty_slots_before_the_experts_change_nothing, Case, double_cases) {
+  // In `anchored` too, where the first of the experts leads.
+  for (mixing const kind : all_kinds) {
+    auto const l = layer_of_all_lists<double>(sizes, false);
+    auto packed = l;
+    matrix_x<int> place = matrix_x<int>::Constant(l.ids.rows(), l.ids.cols(), -1);
+    for (index_t t = 0; t < l.ids.cols(); ++t) {
+      index_t filled = 0;
+      packed.ids.col(t).setConstant(-1);
+      for (index_t i = 0; i < l.ids.rows(); ++i)
+        if (l.ids(i, t) >= 0) {
+          packed.ids(filled, t) = l.ids(i, t);
+          packed.weights(filled, t) = l.weights(i, t);
+          place(i, t) = static_cast<int>(filled++);
+        }
+    }
+    for (index_t const columns : {0, 512}) {
+      call const c{{.kind = kind, .part = 0.6}, 0, 0.25};
+      auto const found = run_with<Case>(columns, l, c);
+      auto expected = run_with<Case>(columns, packed, c);
+      auto const& gradient = expected.layer.dweights;
+      matrix_x<double> moved = matrix_x<double>::Zero(gradient.rows(), gradient.cols());
+      for (index_t t = 0; t < moved.cols(); ++t)
+        for (index_t i = 0; i < moved.rows(); ++i)
+          if (place(i, t) >= 0) moved(i, t) = gradient(place(i, t), t);
+      BOOST_TEST_CONTEXT("kind " << static_cast<int>(kind) << ", columns " << columns) {
+        double const bound = bound_of<double>(sizes);
+        auto const expect = [bound](matrix_x<double> const& a, matrix_x<double> const& b) {
+          BOOST_TEST(near(a, b, bound, 1 + b.norm()));
+        };
+        expect(found.layer.y, expected.layer.y);
+        expect(found.layer.ddown, expected.layer.ddown);
+        expect(found.layer.dup, expected.layer.dup);
+        expect(found.layer.dx, expected.layer.dx);
+        expect(found.layer.dweights, moved);
+      }
+    }
+  }
+}
+
 BOOST_AUTO_TEST_CASE_TEMPLATE(any_beta_is_taken, Case, double_cases) {
   auto const l = layer_of_all_lists<double>(sizes, false);
   for (double const beta : {0.0, 1.0, 0.5}) {

@@ -8,6 +8,9 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <stiefelx/nn/expert_counts.hpp>
+#include <stiefelx/nn/expert_gain.hpp>
+#include <stiefelx/nn/importance_loss.hpp>
 #include <stiefelx/nn/router.hpp>
 #include <stiefelx/nn/task_scores.hpp>
 #include <support/backends.hpp>
@@ -80,6 +83,52 @@ void check_gradients(problem const& of, Choice choice) {
 }  // namespace
 
 BOOST_AUTO_TEST_SUITE(router_gradient)
+
+BOOST_AUTO_TEST_CASE(an_id_of_no_expert_counts_for_nothing) {
+  // Beside the last expert's row there is that of a null expert, and then the next token's.
+  index_t const rows = experts + 1;
+  matrix_x<int> ids(2, tokens);
+  for (index_t t = 0; t < tokens; ++t) {
+    ids(0, t) = static_cast<int>(t % experts);
+    ids(1, t) = t % 2 == 0 ? -1 : static_cast<int>((t + 1) % experts);
+  }
+  auto const results = [&](int nobody, bool renormalize) {
+    spot p;
+    auto listed = ids;
+    for (int& id : listed.reshaped())
+      if (id < 0) id = nobody;
+    auto probabilities = p.up(matrix(random_matrix<double>(rows, tokens, 5).cwiseAbs()));
+    auto weights = p.up(random_matrix<double>(2, tokens, 6)), gated = p.up(p.down(weights));
+    auto const slots = p.up(listed);
+    auto dweights = p.up(random_matrix<double>(2, tokens, 7));
+    auto dscores = p.up(matrix::Zero(rows, tokens)), counts = p.up(matrix::Zero(experts + 2, 1));
+    auto first = p.up(matrix::Zero(experts + 2, 1)), loss = p.up(matrix::Zero(1, 1));
+    auto const gain = p.up(random_matrix<double>(experts, 1, 8));
+    stiefelx::routing<decltype(probabilities), decltype(weights), decltype(p.up(listed)),
+                      stiefelx::top_k>
+        routes{std::move(probabilities),
+               std::move(weights),
+               p.up(listed),
+               {.k = 2, .renormalize = renormalize, .nulls = 1},
+               experts};
+    stiefelx::gate_backward(p.ctx, routes, dweights, dscores);
+    stiefelx::expert_counts(p.ctx, routes, stiefelx::every_token{}, counts);
+    stiefelx::expert_counts(p.ctx, routes, stiefelx::every_token{}, first, true);
+    stiefelx::importance_loss_of_gates(p.ctx, 0.5, routes, stiefelx::every_token{}, loss, dweights);
+    stiefelx::apply_gain(p.ctx, gain, slots, gated);
+    matrix all(rows + 2 + 2, tokens);
+    all << p.down(dscores), p.down(dweights), p.down(gated);
+    matrix sums(2 * experts + 5, 1);
+    sums << p.down(counts), p.down(first), p.down(loss);
+    return std::pair{all, sums};
+  };
+  for (bool renormalize : {true, false})
+    for (int nobody : {static_cast<int>(experts), std::numeric_limits<int>::max()}) {
+      auto const found = results(nobody, renormalize), expected = results(-1, renormalize);
+      BOOST_TEST(same(found.first, expected.first));
+      BOOST_TEST(same(found.second, expected.second));
+    }
+}
 
 BOOST_AUTO_TEST_CASE(soft_and_top_k_gates_have_the_gradient_of_their_weights) {
   for (score_kind score : {score_kind::softmax, score_kind::sigmoid})

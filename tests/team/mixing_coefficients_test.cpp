@@ -282,6 +282,42 @@ BOOST_AUTO_TEST_CASE(a_kept_zero_expert_still_gets_a_gradient_and_changes_nothin
   }
 }
 
+BOOST_AUTO_TEST_CASE(an_anchor_is_the_first_output_that_is_not_zero_forward_and_backward) {
+  // Slots 0 and 2 are empty: zero output, weight 0.
+  matrix const rest = outputs(3, 17), few = weights(3), dy = random_matrix<double>(9, 1, 8);
+  index_t const place[] = {1, 3, 4};
+  auto const spread = [&](matrix const& m, bool as_rows) {
+    matrix wide = matrix::Zero(as_rows ? 5 : m.rows(), as_rows ? m.cols() : 5);
+    for (index_t i = 0; i < 3; ++i)
+      if (as_rows)
+        wide.row(place[i]) = m.row(i);
+      else
+        wide.col(place[i]) = m.col(i);
+    return wide;
+  };
+  for (dependent_experts policy : policies) {
+    mixing_algebra const m = algebra(mixing::anchored, policy);
+    matrix const e = spread(rest, false), c = spread(few, true);
+    mixed const r = mix(m, e, c, dy), expected = mix(m, rest, few, dy);
+    BOOST_TEST(near(r.a, spread(expected.a, true), tolerance<double>(9, 100)));
+    for (index_t i = 0; i < 3; ++i) {
+      BOOST_TEST(std::abs(r.dc(place[i]) - expected.dc(i)) <= tolerance<double>(9, 100));
+      BOOST_TEST(near(matrix(r.de.col(place[i])), matrix(expected.de.col(i)),
+                      tolerance<double>(9, 100), 1 + dy.norm()));
+    }
+    matrix const wave = random_matrix<double>(9, 1, 77);
+    matrix const slope = wave_gradient(wave, mix(m, e, c, wave).y);
+    mixed const back = mix(m, e, c, slope);
+    matrix de(9, 3);
+    for (index_t i = 0; i < 3; ++i) de.col(i) = back.de.col(place[i]);
+    auto const loss = [&](matrix const& x) {
+      matrix const wide = spread(x, false);
+      return wave_loss(wave, loop_product(wide, coefficients(m, wide, c)));
+    };
+    BOOST_TEST(is_gradient(loss, rest, de, 5, 5));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(a_dropped_expert_has_no_part_and_no_gradient) {
   matrix const c = weights(4), dy = random_matrix<double>(9, 1, 8);
   for (mixing kind : all_kinds) {

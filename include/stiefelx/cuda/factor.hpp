@@ -94,7 +94,8 @@ void cholesky(context& ctx, G&& g, Status&& status) {
 /// \brief b = a^-1 b by LU with partial pivoting.
 /// \ingroup cuda
 ///
-/// A pivot of zero sets `rank_deficient` and leaves b with infinities or NaN.
+/// A pivot column of zeros sets `rank_deficient`, one with a NaN or an infinity `not_finite`; the first
+/// of them tells, and leaves b with infinities or NaN. What b holds sets nothing.
 /// \param[in]     ctx     where it is queued
 /// \param[in,out] a       n x n; overwritten
 /// \param[in,out] b       n x m; must not overlap a
@@ -113,13 +114,13 @@ void solve(context& ctx, A&& a, B&& b, Status&& status) {
   expect_distinct(ctx, "solve", "b", b, "a", a);
   auto const bits = detail::status_ref("solve", status);
   if (n == 0) return;
-  auto pivots = scratch<int>(ctx, std::min(n, detail::factor_block), 1);
+  auto pivots = scratch<int>(ctx, std::min(n, detail::factor_block) + 1, 1);
   for (index_t k = 0; k < n; k += detail::factor_block) {
     index_t const width = std::min(detail::factor_block, n - k), below = n - k - width;
     auto part = a.middleRows(k, n - k);
     auto panel = part.middleCols(k, width);
-    detail::run_teams(ctx, 1, n - k <= 32 ? 64 : 256, lu_panel_body{n - k, width}, ref(panel),
-                      ref(pivots), bits);
+    detail::run_teams(ctx, 1, n - k <= 32 ? 64 : 256, lu_panel_body{n - k, width, k == 0},
+                      ref(panel), ref(pivots), bits);
     lu_substitute_body const lower{detail::solve_columns, width, true, n <= detail::factor_block};
     auto whole_b = b.middleRows(k, n - k);
     detail::substitute(ctx, lower, ref(panel), ref(pivots), whole_b);

@@ -66,6 +66,17 @@ int cholesky_block(G&& g) {
   return bits;
 }
 
+// What the head of a column says as the pivot of an LU factor. A comparison may have passed a NaN
+// over, but never a number that is not zero.
+template <class Column>
+int pivot_bits(Column const& column) {
+  using S = typename Column::Scalar;
+  S const pivot = column(0);
+  if (!Eigen::numext::isfinite(pivot)) return not_finite;
+  if (pivot != S(0)) return 0;
+  return (column.array() == S(0)).all() ? rank_deficient : not_finite;
+}
+
 // y = y r^-1 by substitution, for a triangle of one block.
 template <class R, class Y>
 void solve_right_block(R const& r, Y&& y) {
@@ -177,13 +188,15 @@ void solve_right(context& ctx, R const& r, Y&& y) {
 /// \brief b = a^-1 b by LU with partial pivoting.
 /// \ingroup host
 ///
-/// A zero pivot column sets `rank_deficient` and leaves b with infinities or NaN.
+/// A zero pivot column sets `rank_deficient`, one with a NaN or an infinity `not_finite`; the first of
+/// them tells, and leaves b with infinities or NaN. What b holds sets nothing.
 /// \param[in]     ctx     threads and arena
 /// \param[in,out] a       n x n; overwritten by its factors, rows in pivot order
 /// \param[in,out] b       n x m; must not overlap a
 /// \param[in,out] status  1 x 1 int, or no_status{}
 template <EigenOutput A, EigenOutput B, class Status>
 void solve(context& ctx, A&& a, B&& b, Status&& status) {
+  int bits = 0;
   index_t const n = a.cols();
   for (index_t k = 0; k < n; k += detail::factor_block) {
     index_t const w = std::min(detail::factor_block, n - k), rest = n - k - w;
@@ -194,7 +207,8 @@ void solve(context& ctx, A&& a, B&& b, Status&& status) {
         a.row(j).swap(a.row(j + pivot));
         b.row(j).swap(b.row(j + pivot));
       }
-      if (a(j, j) == scalar_t<A>(0)) raise(ctx, status, rank_deficient);
+      // Behind such a pivot nothing is finite, so later ones tell nothing.
+      if (bits == 0) bits = detail::pivot_bits(a.col(j).tail(n - j));
       a.col(j).tail(n - j - 1) /= a(j, j);
       for (index_t c = j + 1; c < k + w; ++c)
         a.col(c).tail(n - j - 1) -= a.col(j).tail(n - j - 1) * a(j, c);
@@ -220,6 +234,7 @@ void solve(context& ctx, A&& a, B&& b, Status&& status) {
       b(j, c) /= a(j, j);
       b.col(c).head(j) -= a.col(j).head(j) * b(j, c);
     }
+  if (bits != 0) raise(ctx, status, bits);
 }
 
 }  // namespace stiefelx::host

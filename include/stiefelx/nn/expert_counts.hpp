@@ -6,6 +6,7 @@
 #include <stiefelx/core/context.hpp>
 #include <stiefelx/nn/score_gradient.hpp>
 #include <stiefelx/nn/token_sums.hpp>
+#include <stiefelx/team/filled_slot.hpp>
 #include <stiefelx/team/team.hpp>
 
 namespace stiefelx {
@@ -68,7 +69,7 @@ struct expert_counts_body {
     index_t filled = 0;
     for (index_t i = 0; i < ids.rows; ++i) {
       int const e = ids(i, t);
-      if (e < 0) continue;
+      if (!detail::is_filled(e, experts)) continue;
       count[e] += weight;
       ++filled;
     }
@@ -86,7 +87,7 @@ struct expert_counts_body {
     index_t found = 0, filled = 0;
     for (index_t i = 0; i < ids.rows; ++i) {
       found += ids(i, t) == row ? 1 : 0;
-      filled += ids(i, t) >= 0 ? 1 : 0;
+      filled += detail::is_filled(ids(i, t), experts) ? 1 : 0;
     }
     return static_cast<double>(row < experts ? found : choices - filled);
   }
@@ -100,8 +101,8 @@ struct expert_counts_body {
     S largest = S(0);
     index_t filled = 0;
     for (index_t i = 0; i < ids.rows; ++i) {
-      index_t const e = ids(i, t);
-      if (e < 0) continue;
+      int const e = ids(i, t);
+      if (!detail::is_filled(e, experts)) continue;
       ++filled;
       if (best >= 0 && !(p(e, t) > largest)) continue;
       best = e;

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include <stiefelx/core/context.hpp>
+#include <stiefelx/team/filled_slot.hpp>
 #include <stiefelx/team/team.hpp>
 
 namespace stiefelx {
@@ -24,7 +25,7 @@ struct gain_body {
                               matrix_ref<int const> ids, matrix_ref<S> weights) const {
     if (team.rank() != 0) return;
     for (index_t i = 0; i < ids.rows; ++i)
-      if (ids(i, t) >= 0) weights(i, t) *= gain(ids(i, t), 0);
+      if (detail::is_filled(ids(i, t), gain.rows)) weights(i, t) *= gain(ids(i, t), 0);
   }
 };
 

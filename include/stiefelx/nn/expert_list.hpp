@@ -7,6 +7,7 @@
 #include <stiefelx/core/matrix_ref.hpp>
 #include <stiefelx/nn/gates.hpp>
 #include <stiefelx/nn/router_options.hpp>
+#include <stiefelx/team/filled_slot.hpp>
 #include <stiefelx/team/team.hpp>
 
 namespace stiefelx {
@@ -265,7 +266,7 @@ struct given_list_body {
     index_t filled = 0;
     for (index_t i = 0; i < given.rows; ++i) {
       int const e = given(i, t);
-      bool usable = e >= 0 && e < static_cast<int>(experts);
+      bool usable = detail::is_filled(e, experts);
       for (index_t j = 0; j < i; ++j) usable = usable && given(j, t) != e;
       if (!usable) continue;
       if (filled % team.size() == team.rank()) ids(filled, t) = e;

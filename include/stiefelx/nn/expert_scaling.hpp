@@ -3,6 +3,7 @@
 
 #include <stiefelx/core/context.hpp>
 #include <stiefelx/core/matrix_ref.hpp>
+#include <stiefelx/team/filled_slot.hpp>
 #include <stiefelx/team/team.hpp>
 
 /// \file
@@ -41,14 +42,14 @@ struct scale_slots_body {
   /// \param[in]     team     lanes share the rows
   /// \param[in]     t        the token
   /// \param[in]     scaling  1 x E
-  /// \param[in]     ids      k x T, below 0 in an empty slot, which stays as it is
+  /// \param[in]     ids      k x T; an empty slot stays as it is
   /// \param[in,out] h        (k r) x T
   template <Team Lanes, class W, class S>
   STIEFELX_HD void operator()(Lanes const& team, index_t t, double*, matrix_ref<W const> scaling,
                               matrix_ref<int const> ids, matrix_ref<S> h) const {
     for (index_t row = team.rank(); row < h.rows; row += team.size()) {
       int const e = ids(row / rank, t);
-      if (e < 0 || e >= scaling.cols) continue;
+      if (!detail::is_filled(e, scaling.cols)) continue;
       h(row, t) =
           static_cast<S>(static_cast<double>(scaling(0, e)) * static_cast<double>(h(row, t)));
     }

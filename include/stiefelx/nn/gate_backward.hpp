@@ -4,6 +4,7 @@
 #include <stiefelx/core/context.hpp>
 #include <stiefelx/nn/gates.hpp>
 #include <stiefelx/nn/routing.hpp>
+#include <stiefelx/team/filled_slot.hpp>
 #include <stiefelx/team/team.hpp>
 
 namespace stiefelx {
@@ -11,7 +12,8 @@ namespace stiefelx {
 /// \brief Team text: gradient of one token's scores from that of its gate weights.
 /// \ingroup nn
 struct gate_backward_body {
-  gate_rule gates;  ///< as in the forward call
+  gate_rule gates;                       ///< as in the forward call
+  index_t experts = detail::any_expert;  ///< true experts; no more than rows of p count
 
   /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
@@ -28,9 +30,10 @@ struct gate_backward_body {
                               matrix_ref<S const> weights, matrix_ref<int const> ids,
                               matrix_ref<S const> dweights, matrix_ref<S> dscores) const {
     bool const apart = gates.score == score_kind::sigmoid;
+    index_t const named = experts < p.rows ? experts : p.rows;
     double sum = 0;
     for (index_t i = 0; i < ids.rows; ++i)
-      if (ids(i, t) >= 0)
+      if (detail::is_filled(ids(i, t), named))
         sum += static_cast<double>(weights(i, t)) * static_cast<double>(dweights(i, t));
     bool const spread = !gates.renormalize && !apart;
     for (index_t e = team.rank(); e < p.rows; e += team.size())
@@ -38,7 +41,7 @@ struct gate_backward_body {
     team.barrier();
     for (index_t i = team.rank(); i < ids.rows; i += team.size()) {
       int const e = ids(i, t);
-      if (e < 0) continue;
+      if (!detail::is_filled(e, named)) continue;
       double const g = static_cast<double>(weights(i, t)), dg = static_cast<double>(dweights(i, t));
       double const v = static_cast<double>(p(e, t));
       double const mean = gates.renormalize ? sum / gates.scaling : 0;
@@ -77,8 +80,8 @@ void gate_backward(Ctx& ctx, Routing const& routes, DW const& dweights, DS&& dsc
   expect_shape("gate_backward", "dweights", dweights, routes.weights.rows(), tokens);
   expect_shape("gate_backward", "dscores", dscores, routes.probabilities.rows(), tokens);
   auto const& incoming = dense(ctx, dweights);
-  run_batch(ctx, tokens, gate_backward_body{routes.options.gates()}, routes.probabilities,
-            routes.weights, routes.ids, incoming, dscores);
+  run_batch(ctx, tokens, gate_backward_body{routes.options.gates(), routes.experts},
+            routes.probabilities, routes.weights, routes.ids, incoming, dscores);
 }
 
 }  // namespace stiefelx

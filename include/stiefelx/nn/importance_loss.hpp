@@ -8,6 +8,7 @@
 #include <stiefelx/nn/balance.hpp>
 #include <stiefelx/nn/score_gradient.hpp>
 #include <stiefelx/nn/token_sums.hpp>
+#include <stiefelx/team/filled_slot.hpp>
 #include <stiefelx/team/team.hpp>
 
 namespace stiefelx {
@@ -143,7 +144,8 @@ struct gate_sums_body {
         double const weight = detail::weight_of(w, t);
         if (weight == 0) continue;
         for (index_t i = 0; i < ids.rows; ++i)
-          if (ids(i, t) >= 0) sum[ids(i, t)] += weight * static_cast<double>(gates(i, t));
+          if (detail::is_filled(ids(i, t), experts))
+            sum[ids(i, t)] += weight * static_cast<double>(gates(i, t));
       }
     } else {
       for (index_t e = 0; e < experts; ++e) {
@@ -175,7 +177,8 @@ struct gate_sums_body {
       double const weight = detail::weight_of(w, t);
       if (weight == 0) continue;
       for (index_t i = 0; i < ids.rows; ++i)
-        if (ids(i, t) >= 0) dgates(i, t) += static_cast<S>(weight * dsums(ids(i, t), 0));
+        if (detail::is_filled(ids(i, t), dsums.rows))
+          dgates(i, t) += static_cast<S>(weight * dsums(ids(i, t), 0));
     }
   }
 };

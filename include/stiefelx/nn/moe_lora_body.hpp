@@ -11,7 +11,7 @@
 /// \ingroup nn
 ///
 /// Slot i of token t has its rank-space vector in the rows i r .. i r + r - 1 of column t. A slot
-/// whose id is negative is empty: its vectors are zero, and so is what is written for it.
+/// that names no expert is empty: its vectors are zero, and so is what is written for it.
 ///
 /// What comes from a product with the experts and what goes into the next one lies by slot, or by expert
 /// where that product takes every token with every expert (dense_expert_columns()). Then the rows of an
@@ -28,11 +28,17 @@ enum class rank_layout {
 
 namespace detail {
 
+// E. Without a rank nothing tells it, and nothing is read of an expert.
+template <class Up>
+index_t experts_of(Up const& up, index_t rank) {
+  return rank > 0 ? up.rows() / rank : any_expert;
+}
+
 template <class Lanes, class S>
 STIEFELX_HD void slot_weights(Lanes const& team, matrix_ref<S const> weights, index_t t,
-                              int const* ids, double* out) {
+                              int const* ids, index_t experts, double* out) {
   for (index_t i = team.rank(); i < weights.rows; i += team.size())
-    out[i] = ids[i] < 0 ? 0 : static_cast<double>(weights(i, t));
+    out[i] = is_filled(ids[i], experts) ? static_cast<double>(weights(i, t)) : 0;
 }
 
 // One token's vectors by expert, as those of its slots.
@@ -70,6 +76,7 @@ struct mix_forward_body {
   index_t chosen;                             ///< k
   index_t rank;                               ///< r
   rank_layout layout = rank_layout::by_slot;  ///< of mixed
+  index_t experts = detail::any_expert;       ///< E, where no layout by expert tells it
 
   /// \returns doubles of scratch a team
   index_t scratch_size() const {
@@ -96,41 +103,43 @@ struct mix_forward_body {
     index_t const k = chosen;
     int const* const id = ids.column(t);
     double* const a = coefficients.column(t);
-    index_t const experts = layout == rank_layout::by_expert && rank > 0 ? mixed.rows / rank : 0;
+    index_t const named =
+        layout == rank_layout::by_expert && rank > 0 ? mixed.rows / rank : experts;
     if (layout == rank_layout::by_expert) {
-      detail::take_slots(team, id, k, rank, experts, mixed.column(t), h.column(t));
+      detail::take_slots(team, id, k, rank, named, mixed.column(t), h.column(t));
       team.barrier();
     }
     if (algebra.is_plain(k)) {
-      detail::slot_weights(team, weights, t, id, a);
+      detail::slot_weights(team, weights, t, id, named, a);
       if (team.rank() == 0) status(0, t) = 0;
     } else {
       double* const c = scratch + mixing_algebra::scratch_size(k);
       double* const vectors = c + k;
       double* const g = gram.column(t);
       detail::widen_column(team, h.column(t), k * rank, vectors);
-      detail::slot_weights(team, weights, t, id, c);
+      detail::slot_weights(team, weights, t, id, named, c);
       team.barrier();
       detail::token_gram(team, moments, id, k, rank, vectors, g, vectors + k * rank);
       if (team.rank() == 0) {
         auto const state = mixing_algebra::place(k, scratch);
         algebra.factor(k, g, state);
         algebra.coefficients(k, c, state, a);
-        status(0, t) = algebra.status_of(id, state);
+        status(0, t) = algebra.status_of(id, state, named);
       }
     }
     team.barrier();
     if (layout == rank_layout::by_expert) {
       detail::put_slots(
-          team, id, k, rank, experts, [a](index_t i) { return a[i]; }, h.column(t),
-          mixed.column(t));
+          team, id, k, rank, named, [a](index_t i) { return a[i]; }, h.column(t), mixed.column(t));
       return;
     }
     for (index_t i = 0; i < k; ++i) {
       S const* const from = h.column(t) + i * rank;
       S* const to = mixed.column(t) + i * rank;
       for (index_t b = team.rank(); b < rank; b += team.size())
-        to[b] = id[i] < 0 ? S(0) : static_cast<S>(a[i] * static_cast<double>(from[b]));
+        to[b] = detail::is_filled(id[i], named)
+                    ? static_cast<S>(a[i] * static_cast<double>(from[b]))
+                    : S(0);
     }
   }
 };
@@ -143,6 +152,7 @@ struct mix_backward_body {
   index_t rank;                               ///< r
   double scaling;                             ///< s
   rank_layout layout = rank_layout::by_slot;  ///< of dh and mixed
+  index_t experts = detail::any_expert;       ///< E, where no layout by expert tells it
 
   /// \returns doubles of scratch a team
   index_t scratch_size() const {
@@ -167,7 +177,7 @@ struct mix_backward_body {
                               matrix_ref<S> dh, matrix_ref<S> mixed, matrix_ref<S> dweights) const {
     index_t const k = chosen;
     int const* const id = ids.column(t);
-    index_t const experts = layout == rank_layout::by_expert && rank > 0 ? dh.rows / rank : 0;
+    index_t const named = layout == rank_layout::by_expert && rank > 0 ? dh.rows / rank : experts;
     double* const u = scratch + mixing_algebra::scratch_size(k);
     double* const c = u + k;
     double* const a = c + k;
@@ -175,9 +185,9 @@ struct mix_backward_body {
     double* const vectors = dc + k;
     double* const dvectors = vectors + k * rank;
     detail::widen_column(team, h.column(t), k * rank, vectors);
-    detail::slot_weights(team, weights, t, id, c);
+    detail::slot_weights(team, weights, t, id, named, c);
     if (layout == rank_layout::by_expert)
-      detail::take_slots(team, id, k, rank, experts, dh.column(t), dvectors);
+      detail::take_slots(team, id, k, rank, named, dh.column(t), dvectors);
     else
       detail::widen_column(team, static_cast<S const*>(dh.column(t)), k * rank, dvectors);
     team.barrier();
@@ -190,20 +200,20 @@ struct mix_backward_body {
     });
     bool const plain = algebra.is_plain(k);
     double* const g = plain ? nullptr : gram.column(t);
-    if (team.rank() == 0) find_coefficients(plain, k, id, u, c, scratch, g, a, dc);
+    if (team.rank() == 0) find_coefficients(plain, k, named, id, u, c, scratch, g, a, dc);
     team.barrier();
     for (index_t i = 0; i < k; ++i)
       for (index_t b = team.rank(); b < rank; b += team.size())
         dvectors[i * rank + b] *= scaling * a[i];
     if (!plain) detail::add_gram_rows(team, moments, id, k, rank, g, vectors, dvectors);
     for (index_t i = team.rank(); i < k; i += team.size())
-      dweights(i, t) = id[i] < 0 ? S(0) : static_cast<S>(dc[i]);
+      dweights(i, t) = detail::is_filled(id[i], named) ? static_cast<S>(dc[i]) : S(0);
     if (layout == rank_layout::by_expert) {
       team.barrier();
       detail::put_slots(
-          team, id, k, rank, experts, [](index_t) { return 1.0; }, dvectors, dh.column(t));
+          team, id, k, rank, named, [](index_t) { return 1.0; }, dvectors, dh.column(t));
       detail::put_slots(
-          team, id, k, rank, experts, [a](index_t i) { return a[i]; }, vectors, mixed.column(t));
+          team, id, k, rank, named, [a](index_t i) { return a[i]; }, vectors, mixed.column(t));
       return;
     }
     for (index_t i = 0; i < k; ++i) {
@@ -218,9 +228,9 @@ struct mix_backward_body {
 
  private:
   // a and the gradient of the weights; g becomes W.
-  STIEFELX_HD void find_coefficients(bool plain, index_t k, int const* id, double const* u,
-                                     double const* c, double* scratch, double* g, double* a,
-                                     double* dc) const {
+  STIEFELX_HD void find_coefficients(bool plain, index_t k, index_t named, int const* id,
+                                     double const* u, double const* c, double* scratch, double* g,
+                                     double* a, double* dc) const {
     if (plain) {
       for (index_t i = 0; i < k; ++i) {
         a[i] = c[i];
@@ -233,7 +243,10 @@ struct mix_backward_body {
     algebra.coefficients(k, c, state, a);
     algebra.pull_back(k, u, state, dc);
     for (index_t j = 0; j < k; ++j)
-      for (index_t i = 0; i < k; ++i) g[i + j * k] = id[i] < 0 || id[j] < 0 ? 0 : state.w(i, j);
+      for (index_t i = 0; i < k; ++i) {
+        bool const filled = detail::is_filled(id[i], named) && detail::is_filled(id[j], named);
+        g[i + j * k] = filled ? state.w(i, j) : 0;
+      }
   }
 };
 

@@ -12,6 +12,9 @@ namespace stiefelx {
 /// A token's experts are the filled slots of its column, which come first. An empty slot has id -1
 /// and weight 0; what a gradient says of it is ignored. The list's order is the order of
 /// Gram-Schmidt. A token of padding has empty slots and probabilities of zero.
+///
+/// A routing made by hand may have empty slots anywhere, with any id below 0. An id of `experts` or more
+/// is an empty slot as well, but the host's routed products throw option_error.
 template <class Probabilities, class Weights, class Ids, class Options = router_options>
 struct routing {
   Probabilities probabilities;             ///< E x T, values of the scores, null experts included
@@ -25,7 +28,8 @@ struct routing {
 /// \ingroup nn
 ///
 /// A token of weight 0 gets no expert and is chosen by none; any other weight changes nothing here
-/// and counts in the losses.
+/// and counts in the losses. What x holds there has to be finite: the gradient of the router multiplies
+/// it by zero.
 template <Matrix W>
 struct token_weights {
   W const& values;  ///< 1 x T

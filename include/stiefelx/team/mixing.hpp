@@ -5,6 +5,7 @@
 #include <limits>
 
 #include <stiefelx/core/status.hpp>
+#include <stiefelx/team/filled_slot.hpp>
 #include <stiefelx/team/mixing_state.hpp>
 #include <stiefelx/team/mixing_symmetric.hpp>
 
@@ -40,8 +41,9 @@ enum class dependent_experts {
 /// alone, M unit lower triangular. Gram-Schmidt is \f$ v = M^{-1} e \f$, so the mixture
 /// \f$ \sum_i c_i v_i / n_i \f$ is \f$ \sum_i a_i e_i \f$ with \f$ M^T a = z,\ z_i = c_i / n_i \f$;
 /// \f$ n_i \f$ is 1, \f$ \lVert v_i \rVert \f$ (`orthonormal`) or \f$ \lVert v_i \rVert / \lVert e_i
-/// \rVert \f$ (`norm_preserving`). In `anchored` only the first column of M is there. `symmetric` has
-/// \f$ a = G^{-1/2} c \f$ (symmetric_mixing).
+/// \rVert \f$ (`norm_preserving`). In `anchored` one column of M is there, that of the first output
+/// that is not zero: empty slots are passed over. `symmetric` has \f$ a = G^{-1/2} c \f$
+/// (symmetric_mixing).
 ///
 /// An expert whose remainder is small, \f$ D_j \le \tau^2 G_{jj} \f$, is *guarded*. Under `keep`
 /// nothing is projected onto it (column j of M is zero), but its remainder stays in the sum. Dropping
@@ -92,15 +94,18 @@ struct mixing_algebra {
   }
 
   /// \brief What a status learns of a factored Gram matrix.
-  /// \param[in] ids  the experts of the token; slots of -1 do not count. Null: all count
-  /// \param[in] s    the state
+  /// \param[in] ids      the experts of the token; empty slots do not count. Null: all count
+  /// \param[in] s        the state
+  /// \param[in] experts  E; not read where ids is null
   /// \returns `rank_deficient` when an expert is guarded, `not_finite` when G is not finite
-  STIEFELX_HD int status_of(int const* ids, mixing_state const& s) const {
+  STIEFELX_HD int status_of(int const* ids, mixing_state const& s,
+                            index_t experts = detail::any_expert) const {
     int bits = 0;
     double trace = 0;
     for (index_t j = 0; j < s.m.rows; ++j) {
       trace += s.diagonal[j];
-      if ((ids == nullptr || ids[j] >= 0) && is_guarded(s, j)) bits |= rank_deficient;
+      bool const counts = ids == nullptr || detail::is_filled(ids[j], experts);
+      if (counts && is_guarded(s, j)) bits |= rank_deficient;
     }
     return trace <= std::numeric_limits<double>::max() ? bits : bits | not_finite;
   }
@@ -116,12 +121,14 @@ struct mixing_algebra {
       spectral().factor(k, g, s);
       return;
     }
+    index_t anchor = 0;
+    while (kind == mixing::anchored && anchor < k && s.diagonal[anchor] == 0) ++anchor;
     for (index_t j = 0; j < k; ++j) {
       double d = s.diagonal[j];
       for (index_t l = 0; l < j; ++l) d -= s.m(j, l) * s.m(j, l) * s.d[l];
       s.d[j] = d;
       bool const guarded = is_guarded(s, j);
-      s.inverse[j] = guarded || (kind == mixing::anchored && j > 0) ? 0 : 1 / d;
+      s.inverse[j] = guarded || (kind == mixing::anchored && j != anchor) ? 0 : 1 / d;
       s.factor[j] = factor_of(s, j, guarded);
       if (s.inverse[j] == 0) {
         for (index_t i = j + 1; i < k; ++i) s.m(i, j) = 0;

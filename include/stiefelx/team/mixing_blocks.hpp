@@ -5,6 +5,7 @@
 
 #include <stiefelx/core/host_device.hpp>
 #include <stiefelx/core/matrix_ref.hpp>
+#include <stiefelx/team/filled_slot.hpp>
 #include <stiefelx/team/team.hpp>
 
 /// \file
@@ -18,11 +19,6 @@ namespace stiefelx::detail {
 
 template <class Lanes>
 inline constexpr bool is_one_lane = std::is_same_v<Lanes, serial_team>;
-
-// Whether a slot names an expert; as in the routed products of a device, any other id is none.
-STIEFELX_HD inline bool is_filled(int id, index_t experts) {
-  return id >= 0 && static_cast<index_t>(id) < experts;
-}
 
 template <class Lanes, class S>
 STIEFELX_HD void widen_column(Lanes const& team, S const* from, index_t count, double* to) {

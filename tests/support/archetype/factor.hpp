@@ -94,7 +94,7 @@ void solve_right(context&, R const& r, Y&& y) {
 
 /// \brief b = a^-1 b by Gaussian elimination with partial pivoting; a is overwritten.
 ///
-/// A zero pivot sets rank_deficient; b then holds NaN.
+/// A pivot column of zeros sets rank_deficient, one with a NaN or an infinity not_finite; b then holds NaN.
 template <class A, class B, class Status>
   requires Output<A> && Output<B> && Alike<A, B>
 void solve(context& ctx, A&& a, B&& b, Status&& status) {
@@ -107,11 +107,12 @@ void solve(context& ctx, A&& a, B&& b, Status&& status) {
     index_t best = k;
     for (index_t i = k + 1; i < n; ++i) {
       auto const size = detail::magnitude(access::get(a, i, k));
-      if (size > detail::magnitude(access::get(a, best, k))) best = i;
+      if (size > detail::magnitude(access::get(a, best, k)) || std::isnan(size)) best = i;
     }
     S const pivot = access::get(a, best, k);
-    if (pivot == S(0)) {
-      raise(ctx, status, stiefelx::rank_deficient);
+    bool const finite = std::isfinite(detail::magnitude(pivot));
+    if (pivot == S(0) || !finite) {
+      raise(ctx, status, finite ? stiefelx::rank_deficient : stiefelx::not_finite);
       detail::spoil(a);
       detail::spoil(b);
       return;

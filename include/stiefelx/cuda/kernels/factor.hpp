@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <limits>
 
 #include <stiefelx/core/host_device.hpp>
 #include <stiefelx/core/matrix.hpp>
@@ -79,8 +80,9 @@ struct lu_panel_body {
   /// Entries of a panel in work memory: 64 x 64, with the gaps between columns.
   static constexpr index_t most_near = 65 * 64;
 
-  index_t rows;  ///< m of the panel
-  index_t cols;  ///< w of the panel
+  index_t rows;       ///< m of the panel
+  index_t cols;       ///< w of the panel
+  bool leads = true;  ///< whether no panel of the matrix came before
 
   /// \returns doubles of scratch a team: what each looker finds in its rows, and a small panel
   index_t scratch_size() const { return 2 * lookers() + (is_near() ? stride() * cols : 0); }
@@ -88,8 +90,10 @@ struct lu_panel_body {
   /// \param[in]     team    lanes
   /// \param[in]     work    scratch_size() doubles
   /// \param[in,out] a       m x w, m >= w; becomes u above the diagonal and l below it
-  /// \param[out]    pivots  w x 1: row j was exchanged with row pivots(j, 0) in step j
-  /// \param[in,out] status  1 x 1, or without rows; gets `rank_deficient` for a pivot of zero
+  /// \param[in,out] pivots  at least w + 1 rows: row j was exchanged with row pivots(j, 0) in step j;
+  ///                        the last one has the bits of the panels so far
+  /// \param[in,out] status  1 x 1, or without rows; of the whole matrix the first pivot that is zero
+  ///                        gives `rank_deficient`, or the first that is not finite `not_finite`
   template <Team T, class S>
   STIEFELX_HD void operator()(T const& team, index_t, double* work, matrix_ref<S> a,
                               matrix_ref<int> pivots, matrix_ref<int> status) const {
@@ -100,11 +104,16 @@ struct lu_panel_body {
         for (index_t i = team.rank(); i < rows; i += team.size()) panel(i, j) = a(i, j);
       team.barrier();
     }
-    bool const singular = eliminate(team, work, panel, pivots);
+    int const bits = eliminate(team, work, panel, pivots);
     if (is_near())
       for (index_t j = 0; j < cols; ++j)
         for (index_t i = team.rank(); i < rows; i += team.size()) a(i, j) = panel(i, j);
-    if (team.rank() == 0 && singular && status.rows > 0) status(0, 0) |= rank_deficient;
+    if (team.rank() != 0) return;
+    // Behind such a pivot nothing is finite, so later ones tell nothing.
+    int& found = pivots(pivots.rows - 1, 0);
+    if (!leads && found != 0) return;
+    found = bits;
+    if (status.rows > 0) status(0, 0) |= bits;
   }
 
  private:
@@ -119,13 +128,13 @@ struct lu_panel_body {
   }
 
   template <Team T, class S>
-  STIEFELX_HD bool eliminate(T const& team, double* work, matrix_ref<S> a,
-                             matrix_ref<int> pivots) const {
+  STIEFELX_HD int eliminate(T const& team, double* work, matrix_ref<S> a,
+                            matrix_ref<int> pivots) const {
     // Lanes of a warp take adjacent rows, warps take columns.
     index_t const tall = team.size() < 32 ? team.size() : 32;
     index_t const row = team.rank() % tall, column = team.rank() / tall;
     index_t const wide = team.size() / tall;
-    bool singular = false;
+    int bits = 0;
     for (index_t j = 0; j < a.cols; ++j) {
       index_t const pivot = largest_row(team, work, a.column(j), j, a.rows);
       for (index_t c = team.rank(); c < a.cols; c += team.size()) {
@@ -136,7 +145,8 @@ struct lu_panel_body {
       if (team.rank() == 0) pivots(j, 0) = static_cast<int>(pivot);
       team.barrier();
       S const diagonal = a(j, j);
-      if (diagonal == S(0)) singular = true;
+      if (bits == 0 && diagonal == S(0)) bits = rank_deficient;
+      if (bits == 0 && diagonal - diagonal != S(0)) bits = not_finite;
       for (index_t i = j + 1 + team.rank(); i < a.rows; i += team.size()) a(i, j) /= diagonal;
       team.barrier();
       for (index_t c = j + 1 + column; column < wide && c < a.cols; c += wide) {
@@ -145,7 +155,7 @@ struct lu_panel_body {
       }
       team.barrier();
     }
-    return singular;
+    return bits;
   }
 
   template <Team T, class S>
@@ -156,7 +166,9 @@ struct lu_panel_body {
     index_t best = first;
     if (team.rank() < looking) {
       for (index_t i = first + team.rank(); i < end; i += looking) {
-        double const own = static_cast<double>(std::abs(column[i]));
+        double own = static_cast<double>(std::abs(column[i]));
+        // A NaN would lose every comparison and not be seen where the other entries are zero.
+        if (own != own) own = std::numeric_limits<double>::infinity();
         if (own > size) {
           size = own;
           best = i;

@@ -8,6 +8,7 @@
 #include <stiefelx/core/matrix_ref.hpp>
 #include <stiefelx/cuda/kernels/block_sums.hpp>
 #include <stiefelx/cuda/lane.hpp>
+#include <stiefelx/team/filled_slot.hpp>
 
 /// \file
 /// \brief Slots of some tokens in the order that a block takes them.
@@ -36,7 +37,7 @@ struct slot_ids {
     // Most often the columns follow each other, and nothing need be divided.
     int const id =
         ids.stride == slots ? column[slot] : column[slot % slots + slot / slots * ids.stride];
-    return id < 0 || id >= experts ? none : id;
+    return stiefelx::detail::is_filled(id, experts) ? id : none;
   }
 };
 
