@@ -10,7 +10,6 @@
 #define STIEFELX_USE_BLAS
 #endif
 
-#include <cmath>
 #include <cstddef>
 #include <memory>
 #include <string>
@@ -19,6 +18,7 @@
 
 #include "bench/support/cases.hpp"
 #include "bench/support/matrices.hpp"
+#include "bench/support/moe_lora_step.hpp"
 #include "bench/support/suite.hpp"
 #include "bench/support/version.hpp"
 #ifdef BENCH_OPENBLAS
@@ -31,55 +31,17 @@ using bench::matrix;
 using bench::timed_call;
 using sizes = bench::cases::moe_lora_layer;
 
-matrix<float> weights(std::ptrdiff_t rows, std::ptrdiff_t cols, double variance, unsigned seed) {
-  return bench::normal_matrix<float>(rows, cols, seed) * static_cast<float>(std::sqrt(variance));
-}
-
-struct layer {
-  static constexpr double scaling = 2;
-
-  layer(sizes size, int threads, stiefelx::mixing form)
-      : ctx({.threads = threads}), kind(form), width(size.width), all(size.experts * size.rank) {}
-
-  auto route() { return stiefelx::route(ctx, router, x, {.top_k = sizes::chosen}); }
-
-  template <class Routes>
-  auto add_forward(Routes const& routes) {
-    auto const experts = stiefelx::lora_experts(down, up, sizes::experts, scaling);
-    return stiefelx::moe_lora_forward(ctx, experts, routes, x, y, {.kind = kind});
+struct normal_entries {
+  auto operator()(stiefelx::host::context&, std::ptrdiff_t rows, std::ptrdiff_t cols,
+                  double deviation, unsigned seed) const {
+    matrix<float> const entries = bench::normal_matrix<float>(rows, cols, seed);
+    return matrix<float>(entries * static_cast<float>(deviation));
   }
+};
 
-  // Adds to what the gradients hold.
-  template <class Routes, class Saved>
-  void add_backward(Routes const& routes, Saved& saved) {
-    auto const experts = stiefelx::lora_experts(down, up, sizes::experts, scaling);
-    stiefelx::moe_lora_backward(ctx, experts, routes, saved, x, dy, ddown, dup, dweights, 1, dx);
-  }
-
-  void base(bool backward) {
-    multiply(ctx, frozen, x, y);
-    if (backward) multiply(ctx, frozen.adjoint(), dy, dx);
-  }
-
-  void forward() {
-    auto const routes = route();
-    base(false);
-    add_forward(routes);
-  }
-
-  void forward_backward() {
-    auto const routes = route();
-    base(false);
-    auto saved = add_forward(routes);
-    // Gradients of parameters accumulate, so a step starts them at zero.
-    fill(ctx, 0, ddown);
-    fill(ctx, 0, dup);
-    fill(ctx, 0, drouter);
-    multiply(ctx, frozen.adjoint(), dy, dx);
-    add_backward(routes, saved);
-    stiefelx::gate_backward(ctx, routes, dweights, dscores);
-    stiefelx::router_backward(ctx, router, x, dscores, drouter, 1, dx);
-  }
+struct layer : bench::moe_lora_step<stiefelx::host::context, sizes, normal_entries> {
+  layer(sizes extent, int threads, stiefelx::mixing form)
+      : moe_lora_step(extent, form, stiefelx::host::context_options{.threads = threads}) {}
 
   std::string fault() const {
     if (!y.allFinite() || y.norm() == 0) return "the output is not finite or zero";
@@ -88,20 +50,6 @@ struct layer {
     }
     return "";
   }
-
-  stiefelx::host::context ctx;
-  stiefelx::mixing kind;
-  std::ptrdiff_t width, all;
-  matrix<float> x = weights(width, sizes::tokens, 1, 1);
-  matrix<float> dy = weights(width, sizes::tokens, 1, 2);
-  matrix<float> frozen = weights(width, width, 1.0 / static_cast<double>(width), 3);
-  matrix<float> down = weights(width, all, 1.0 / static_cast<double>(width), 4);
-  matrix<float> up = weights(all, width, sizes::experts / static_cast<double>(all), 5);
-  matrix<float> router = weights(width, sizes::experts, 1.0 / static_cast<double>(width), 6);
-  matrix<float> y = matrix<float>::Zero(width, sizes::tokens), dx = y;
-  matrix<float> ddown = matrix<float>::Zero(width, all), dup = matrix<float>::Zero(all, width);
-  matrix<float> drouter = matrix<float>::Zero(width, sizes::experts);
-  matrix<float> dweights{sizes::chosen, sizes::tokens}, dscores{sizes::experts, sizes::tokens};
 };
 
 // run(layer) returns what is timed.
@@ -127,7 +75,7 @@ void add_layer(bench::suite& to, sizes size) {
     auto const routes = std::make_shared<decltype(l->route())>(l->route());
     return [l, routes] {
       auto saved = l->add_forward(*routes);
-      l->add_backward(*routes, saved);
+      l->add_backward(*routes, saved, 1);
     };
   });
   add_case(to, sizes::base_forward, size, size.base(false, bytes), mixing::none,

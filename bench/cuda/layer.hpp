@@ -15,11 +15,9 @@
 #include <stiefelx/cuda/routed.hpp>
 #include <stiefelx/cuda/transfer.hpp>
 #include <stiefelx/cuda/transform.hpp>
-#include <stiefelx/nn/gate_backward.hpp>
-#include <stiefelx/nn/moe_lora.hpp>
-#include <stiefelx/nn/router.hpp>
 
 #include "bench/cuda/matrices.hpp"
+#include "bench/support/moe_lora_step.hpp"
 
 namespace bench {
 
@@ -58,73 +56,18 @@ struct layer_sizes {
   static double real(index_t n) { return static_cast<double>(n); }
 };
 
-/// \brief A mixture of LoRA experts beside a frozen product on the device, in float.
-struct layer {
-  static constexpr double scaling = 2;  ///< of the mixture
-
-  stiefelx::cuda::context ctx;
-  layer_sizes size;
-  stiefelx::mixing kind;
-  stiefelx::cuda::matrix<float> x, dy, frozen, down, up, router;
-  stiefelx::cuda::matrix<float> y, dx, ddown, dup, drouter, dweights, dscores;
-
-  layer(layer_sizes sizes, stiefelx::mixing form)
-      : size(sizes),
-        kind(form),
-        x(bench::normal<float>(ctx, size.width, size.tokens, 1, 1)),
-        dy(bench::normal<float>(ctx, size.width, size.tokens, 1, 2)),
-        frozen(bench::normal<float>(ctx, size.width, size.width, root(size.width), 3)),
-        down(bench::normal<float>(ctx, size.width, all(), root(size.width), 4)),
-        up(bench::normal<float>(ctx, all(), size.width, root(size.rank), 5)),
-        router(bench::normal<float>(ctx, size.width, size.experts, root(size.width), 6)),
-        y(zeros_like(ctx, x)),
-        dx(zeros_like(ctx, x)),
-        ddown(zeros_like(ctx, down)),
-        dup(zeros_like(ctx, up)),
-        drouter(zeros_like(ctx, router)),
-        dweights(size.chosen, size.tokens),
-        dscores(size.experts, size.tokens) {}
-
-  /// Columns of down.
-  index_t all() const { return size.experts * size.rank; }
-
-  /// Where the router sends the tokens.
-  auto route() { return stiefelx::route(ctx, router, x, {.top_k = size.chosen}); }
-
-  /// Adds the mixture to y.
-  template <class Routes>
-  auto add_forward(Routes const& routes) {
-    stiefelx::lora_experts const experts(down, up, size.experts, scaling);
-    return stiefelx::moe_lora_forward(ctx, experts, routes, x, y, {.kind = kind});
+/// Entries with a normal distribution, on the device.
+struct normal_entries {
+  /// A matrix of them.
+  auto operator()(stiefelx::cuda::context& ctx, index_t rows, index_t cols, double deviation,
+                  unsigned seed) const {
+    return normal<float>(ctx, rows, cols, deviation, seed);
   }
-  /// Adds to the gradients, and to beta dx.
-  template <class Routes, class Saved>
-  void add_backward(Routes const& routes, Saved& saved, double beta) {
-    stiefelx::lora_experts const experts(down, up, size.experts, scaling);
-    stiefelx::moe_lora_backward(ctx, experts, routes, saved, x, dy, ddown, dup, dweights, beta, dx);
-  }
-  /// The frozen product.
-  void base(bool backward) {
-    multiply(ctx, frozen, x, y);
-    if (backward) multiply(ctx, frozen.adjoint(), dy, dx);
-  }
-  /// All of the layer.
-  void forward() {
-    auto const routes = route();
-    base(false);
-    add_forward(routes);
-  }
-  /// The same with gradients of everything.
-  void forward_backward() {
-    auto const routes = route();
-    base(false);
-    auto saved = add_forward(routes);
-    clear_gradients();
-    multiply(ctx, frozen.adjoint(), dy, dx);
-    add_backward(routes, saved, 1);
-    stiefelx::gate_backward(ctx, routes, dweights, dscores);
-    stiefelx::router_backward(ctx, router, x, dscores, drouter, 1, dx);
-  }
+};
+
+/// \brief The step on the device, with a look at what it computes.
+struct layer : moe_lora_step<stiefelx::cuda::context, layer_sizes, normal_entries> {
+  using moe_lora_step::moe_lora_step;
 
   /// Looks at y: three tokens, computed on the host in double, with the output of each listed expert
   /// formed and orthogonalized.
@@ -133,10 +76,6 @@ struct layer {
   std::string gradient_fault();
 
  private:
-  static double root(index_t n) { return std::sqrt(1 / static_cast<double>(n)); }
-  void clear_gradients() {
-    for (auto* gradient : {&ddown, &dup, &drouter}) fill(ctx, 0, *gradient);
-  }
   double inner_of(stiefelx::cuda::matrix<float> const& a, stiefelx::cuda::matrix<float> const& b) {
     auto s = stiefelx::cuda::scratch<float>(ctx, 1, 1);
     inner(ctx, a, b, s);

@@ -2,6 +2,7 @@
 //
 // Products of tokens with their experts against naive sums, on both backends.
 
+#include <limits>
 #include <vector>
 
 #include <boost/test/unit_test.hpp>
@@ -105,6 +106,9 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(routed_products_agree_with_sums, Case, real_cases)
 
       matrix_x<S> const expected_h = q.multiply();
       matrix_x<S> const expected_y = q.multiply_add(-0.75L, y);
+      matrix_x<S> const expected_sums =
+          q.multiply_add(-0.75L, matrix_x<S>::Zero(e.width, e.tokens));
+      S const not_a_number = std::numeric_limits<S>::quiet_NaN();
       auto const check = [&](auto const& experts) {
         auto found_h = p.up(matrix_x<S>::Constant(q.h.rows(), q.h.cols(), S(7)));
         routed_multiply(p.ctx, ids, experts, x, found_h);
@@ -113,6 +117,9 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(routed_products_agree_with_sums, Case, real_cases)
         routed_multiply_add(p.ctx, -0.75, ids, experts, h, found_y);
         BOOST_TEST(
             near(p.down(found_y), expected_y, tolerance<S>(e.rank * e.slots), back + norm_of(y)));
+        auto alone = p.up(matrix_x<S>::Constant(e.width, e.tokens, not_a_number));
+        routed_combine(p.ctx, -0.75, ids, experts, h, alone);
+        BOOST_TEST(near(p.down(alone), expected_sums, tolerance<S>(e.rank * e.slots), back));
       };
       check(a);
       check(up.adjoint());
@@ -150,6 +157,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(routed_products_read_and_write_strips, Case, doubl
   expected.block(1, 1, 8, 13) = q.multiply();
   routed_multiply_add(p.ctx, 2, ids, a, h, out.middleRows(10, 21).middleCols(3, 13));
   expected.block(10, 3, 21, 13) = q.multiply_add(2, large.block(10, 3, 21, 13));
+  routed_combine(p.ctx, 2, ids, a, h, out.middleRows(10, 21).middleCols(60, 13));
+  expected.block(10, 60, 21, 13) = q.multiply_add(2, matrix_x<S>::Zero(21, 13));
   routed_outer_add(p.ctx, 2, ids, x, h, out.middleRows(35, 21).middleCols(30, 12));
   expected.block(35, 30, 21, 12) = q.outer_add(2, large.block(35, 30, 21, 12));
   routed_adjoint_outer_add(p.ctx, 2, ids, h, x, out.middleRows(35, 12).middleCols(50, 21));

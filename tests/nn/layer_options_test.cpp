@@ -4,6 +4,7 @@
 // that are written out, and shared factors against banks of their copies.
 
 #include <cmath>
+#include <string>
 #include <type_traits>
 
 #include <boost/test/unit_test.hpp>
@@ -344,6 +345,30 @@ BOOST_AUTO_TEST_CASE(a_wrong_rate_and_an_overlap_are_named) {
                expert_layer_backward(ctx, layer, saved, x, y, stiefelx::no_routing_loss{},
                                      gradients, 0, x);
              }) == "expert_layer_backward: dx overlaps x, expected separate memory");
+  matrix dx = v.x;
+  auto const refused = [&](auto& down_gradient, auto& up_gradient, auto& router_gradient) {
+    stiefelx::expert_layer_gradients const wrong_ones(down_gradient, up_gradient, router_gradient);
+    return message_of([&] {
+      expert_layer_backward(ctx, layer, saved, v.x, y, stiefelx::no_routing_loss{}, wrong_ones, 0,
+                            dx);
+    });
+  };
+  auto const apart = std::string(", expected separate memory");
+  auto shares_router = dx.leftCols(experts);
+  BOOST_TEST(refused(a, b, shares_router) ==
+             "expert_layer_backward: gradients.router overlaps dx" + apart);
+  values own = v;
+  auto const of_own = layer_of(own, mixing::none);
+  matrix dy = y;
+  BOOST_TEST(message_of([&] {
+               expert_layer_backward(ctx, of_own, saved, own.x, dy, stiefelx::no_routing_loss{},
+                                     stiefelx::expert_layer_gradients(a, own.up, w), 0, dx);
+             }) == "moe_lora_backward: dup overlaps experts.up" + apart);
+  BOOST_TEST(message_of([&] {
+               expert_layer_backward(ctx, of_own, saved, own.x, dy, stiefelx::no_routing_loss{},
+                                     stiefelx::expert_layer_gradients(own.down, b, w), 0, dx);
+             }) == "moe_lora_backward: ddown overlaps experts.down" + apart);
+  BOOST_TEST((dx.isApprox(v.x, 0) && a.isApprox(v.down, 0) && own.up.isApprox(v.up, 0)));
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -42,6 +42,7 @@
 /// | `gram(ctx, y)` | scratch = y^H y, Hermitian to the bit |
 /// | `routed_multiply(ctx, ids, a, x, h)` | slot i of token t: h = A_e^T x_t, e = ids(i, t) |
 /// | `routed_multiply_add(ctx, s, ids, a, h, y)` | y_t += s sum over its slots of A_e h |
+/// | `routed_combine(ctx, s, ids, a, h, y)` | the same, from zero: y is not read |
 /// | `routed_outer_add(ctx, s, ids, x, h, a)` | A_e += s sum over its slots of x_t h^T |
 /// | `routed_adjoint_outer_add(ctx, s, ids, h, x, b)` | B_e += s sum over its slots of h x_t^T |
 /// | `dense_expert_columns(ctx)` | E r up to which tokens are multiplied with every expert instead |

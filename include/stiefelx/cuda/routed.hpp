@@ -11,6 +11,7 @@
 #include <stiefelx/core/alias.hpp>
 #include <stiefelx/core/shape.hpp>
 #include <stiefelx/cuda/context.hpp>
+#include <stiefelx/cuda/elementwise.hpp>
 #include <stiefelx/cuda/kernels/entrywise.hpp>
 #include <stiefelx/cuda/kernels/routed_dots.hpp>
 #include <stiefelx/cuda/kernels/routed_outer.hpp>
@@ -137,7 +138,7 @@ void queue_routed_dots(context& ctx, routing_sizes const& z, matrix_ref<int cons
 template <bool Packed, bool ByRows, class A, class T, class C>
 void queue_routed_sums(context& ctx, routing_sizes const& z, matrix_ref<int const> ids,
                        device_number<T, C> s, expert_columns<A const, ByRows> a,
-                       matrix_ref<T const> h, matrix_ref<T> y) {
+                       matrix_ref<T const> h, bool from_zero, matrix_ref<T> y) {
   using kernel = routed_sums<Packed, ByRows, A, T, C>;
   int const tokens = tokens_of_block(z, 16, 64);
   std::size_t const sums =
@@ -145,7 +146,7 @@ void queue_routed_sums(context& ctx, routing_sizes const& z, matrix_ref<int cons
   launch(ctx.queue,
          {block_count(z.tokens, tokens), block_count(z.width, index_t{routed_threads} * kernel::V),
           routed_threads, sums + sorted_slots::shared_bytes(tokens * z.slots)},
-         kernel{slot_ids_of(z, ids), s, a, h, y, z.rank, tokens});
+         kernel{slot_ids_of(z, ids), s, a, h, y, z.rank, tokens, from_zero});
 }
 
 // Tokens of a part, such that blocks of all parts are at most so many, and none has few tokens.
@@ -243,6 +244,33 @@ void routed_multiply(context& ctx, Ids const& ids, A const& a, X const& x, H&& h
     detail::queue_routed_dots<false>(ctx, z, ref(chosen), experts, ref(tokens), ref(h));
 }
 
+namespace detail {
+
+// y_t = or += s times the sum over the slots of token t.
+template <class C, class Ids, class A, class H, class Y>
+void combine_into(context& ctx, char const* function, C const& s, Ids const& ids, A const& a,
+                  H const& h, bool from_zero, Y& y) {
+  using T = scalar_t<Y>;
+  expect_shape(function, "y", y, a.rows(), ids.cols());
+  auto const z = expect_routing(function, "a", a.rows(), a.cols(), false, ids, h);
+  expect_distinct(ctx, function, "y", y, "ids", ids);
+  expect_distinct(ctx, function, "y", y, "a", a);
+  expect_distinct(ctx, function, "y", y, "h", h);
+  with_number<T>(ctx, function, s, y, [&](auto const& number) {
+    if (z.is_empty() && from_zero) fill(ctx, 0, y);
+    if (z.is_empty() || z.width == 0) return;
+    auto const&& chosen = dense(ctx, ids);
+    auto const&& parts = dense(ctx, h);
+    auto const experts = experts_of<T>(a, z.rank);
+    if (has_aligned_columns(ref(y)))
+      queue_routed_sums<true>(ctx, z, ref(chosen), number, experts, ref(parts), from_zero, ref(y));
+    else
+      queue_routed_sums<false>(ctx, z, ref(chosen), number, experts, ref(parts), from_zero, ref(y));
+  });
+}
+
+}  // namespace detail
+
 /// y_t += s times the sum over the slots i of token t of A_e h_i, e = ids(i, t).
 /// \ingroup cuda
 /// \param[in]     ctx  where to run
@@ -262,23 +290,27 @@ template <DeviceCoefficient C, DeviceMatrix Ids, DeviceMatrix A, DeviceMatrix H,
   requires SameScalar<H, Y> && StoredAs<scalar_t<Y>, A> && std::floating_point<scalar_t<Y>> &&
            std::same_as<scalar_t<Ids>, int>
 void routed_multiply_add(context& ctx, C const& s, Ids const& ids, A const& a, H const& h, Y&& y) {
-  using T = scalar_t<Y>;
-  char const* const function = "routed_multiply_add";
-  expect_shape(function, "y", y, a.rows(), ids.cols());
-  auto const z = detail::expect_routing(function, "a", a.rows(), a.cols(), false, ids, h);
-  expect_distinct(ctx, function, "y", y, "ids", ids);
-  expect_distinct(ctx, function, "y", y, "a", a);
-  expect_distinct(ctx, function, "y", y, "h", h);
-  detail::with_number<T>(ctx, function, s, y, [&](auto const& number) {
-    if (z.is_empty() || z.width == 0) return;
-    auto const&& chosen = dense(ctx, ids);
-    auto const&& parts = dense(ctx, h);
-    auto const experts = detail::experts_of<T>(a, z.rank);
-    if (has_aligned_columns(ref(y)))
-      detail::queue_routed_sums<true>(ctx, z, ref(chosen), number, experts, ref(parts), ref(y));
-    else
-      detail::queue_routed_sums<false>(ctx, z, ref(chosen), number, experts, ref(parts), ref(y));
-  });
+  detail::combine_into(ctx, "routed_multiply_add", s, ids, a, h, false, y);
+}
+
+/// y_t = s times the sum over the slots i of token t of A_e h_i, e = ids(i, t).
+/// \ingroup cuda
+/// \param[in]  ctx  where to run
+/// \param[in]  s    a number, or a real 1 x 1 matrix, which is read on the device
+/// \param[in]  ids  k x T of int; an empty slot adds nothing, whatever h holds there
+/// \param[in]  a    d x (E r), of y's scalar, or of two bytes an entry where that is float; an adjoint
+///                  of (E r) x d is as good
+/// \param[in]  h    (k r) x T
+/// \param[out] y    d x T; not read, and zero for a token without slots; must not overlap an input but s
+/// \throws shape_error  if sizes do not fit each other
+/// \throws alias_error  if y overlaps ids, a or h
+/// \par Cost
+/// that of routed_multiply_add(), but y is not read
+template <DeviceCoefficient C, DeviceMatrix Ids, DeviceMatrix A, DeviceMatrix H, DeviceOutput Y>
+  requires SameScalar<H, Y> && StoredAs<scalar_t<Y>, A> && std::floating_point<scalar_t<Y>> &&
+           std::same_as<scalar_t<Ids>, int>
+void routed_combine(context& ctx, C const& s, Ids const& ids, A const& a, H const& h, Y&& y) {
+  detail::combine_into(ctx, "routed_combine", s, ids, a, h, true, y);
 }
 
 namespace detail {

@@ -22,24 +22,49 @@ void apply_beta(Ctx& ctx, double beta, DX&& dx) {
     scale(ctx, beta, dx);
 }
 
-/// \brief An activation gradient that takes beta, and one product: \f$ \bar x = \beta \bar x + a b \f$.
+/// \brief An activation that takes beta, and one product: \f$ y = \beta y + s\,a b \f$.
 /// \ingroup nn
 ///
 /// \param[in]     ctx   where to run; nothing waits
+/// \param[in]     s     number
 /// \param[in]     a     m x k
 /// \param[in]     b     k x n
-/// \param[in]     beta  factor; with 0 what dx holds is not read
-/// \param[in,out] dx    m x n; must not overlap a or b
+/// \param[in]     beta  factor; with 0 what y holds is not read
+/// \param[in,out] y     m x n; must not overlap a or b
 /// \par Cost
-/// That of the product alone where beta is 0 or 1, else one pass over dx more.
-template <class Ctx, Matrix A, Matrix B, class DX>
-  requires OutputMatrix<DX>
-void multiply_with_beta(Ctx& ctx, A const& a, B const& b, double beta, DX&& dx) {
-  if (beta == 0) {
-    multiply(ctx, a, b, dx);
+/// That of the product alone where beta is 1, or 0 with s 1; else one pass over y more.
+template <class Ctx, Matrix A, Matrix B, class Y>
+  requires OutputMatrix<Y>
+void multiply_with_beta(Ctx& ctx, double s, A const& a, B const& b, double beta, Y&& y) {
+  if (beta == 0 && s == 1) {
+    multiply(ctx, a, b, y);
   } else {
-    apply_beta(ctx, beta, dx);
-    multiply_add(ctx, 1, a, b, dx);
+    apply_beta(ctx, beta, y);
+    multiply_add(ctx, s, a, b, y);
+  }
+}
+
+/// \brief The same with the sums over the experts of each token.
+/// \ingroup nn
+///
+/// \param[in]     ctx   where to run; nothing waits
+/// \param[in]     s     number
+/// \param[in]     ids   k x T of int; an empty slot adds nothing
+/// \param[in]     a     d x (E r)
+/// \param[in]     h     (k r) x T
+/// \param[in]     beta  factor; with 0 what y holds is not read
+/// \param[in,out] y     d x T; must not overlap an input
+/// \par Cost
+/// That of the sums alone where beta is 0 or 1, else one pass over y more.
+template <class Ctx, Matrix Ids, Matrix A, Matrix H, class Y>
+  requires OutputMatrix<Y>
+void combine_with_beta(Ctx& ctx, double s, Ids const& ids, A const& a, H const& h, double beta,
+                       Y&& y) {
+  if (beta == 0) {
+    routed_combine(ctx, s, ids, a, h, y);
+  } else {
+    apply_beta(ctx, beta, y);
+    routed_multiply_add(ctx, s, ids, a, h, y);
   }
 }
 

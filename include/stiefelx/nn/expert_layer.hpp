@@ -89,6 +89,32 @@ auto expert_layer_forward(Ctx& ctx, Layer const& layer, X const& x, Y&& y, Terms
   return expert_layer_saved<decltype(routes), decltype(mixed)>{std::move(routes), std::move(mixed)};
 }
 
+/// \brief The same with a factor of what y holds, of lora_experts.
+/// \ingroup nn
+///
+/// With 0 y is not read, and the frozen layer's product is added to it afterwards, which saves a pass
+/// over y.
+/// \param[in]     ctx    where to run; nothing waits
+/// \param[in]     layer  experts, router and options
+/// \param[in]     x      d_in x T, a token is a column
+/// \param[in]     beta   factor of what y holds
+/// \param[in,out] y      d_out x T; must not overlap x
+/// \param[in]     terms  of route()
+/// \returns routing and what expert_layer_backward() needs, in scratch
+/// \throws shape_error   if a shape does not fit
+/// \throws alias_error   if y overlaps x
+/// \throws option_error  if an option is out of range
+/// \par Cost
+/// That of route() and moe_lora_forward().
+template <class Ctx, class Layer, RealMatrix X, class Y, RoutingTerm... Terms>
+  requires OutputMatrix<Y> && SameScalar<X, Y>
+auto expert_layer_forward(Ctx& ctx, Layer const& layer, X const& x, double beta, Y&& y,
+                          Terms const&... terms) {
+  auto routes = route(ctx, layer.router, x, layer.choice, terms...);
+  auto mixed = moe_lora_forward(ctx, layer.experts, routes, x, beta, y, layer.mixing);
+  return expert_layer_saved<decltype(routes), decltype(mixed)>{std::move(routes), std::move(mixed)};
+}
+
 /// \brief The same with dropout of what the experts see.
 /// \ingroup nn
 ///
@@ -127,6 +153,11 @@ struct no_routing_loss {
 
 namespace detail {
 
+template <class T>
+inline constexpr bool is_lora_experts = false;
+template <class Down, class Up, class Scaling>
+inline constexpr bool is_lora_experts<lora_experts<Down, Up, Scaling>> = true;
+
 // moe_lora_backward(), with the dropout that the forward call had.
 template <class Ctx, class Experts, class Saved, class X, class DY, class Gradients, class DW,
           class DX, class GramLosses>
@@ -164,7 +195,7 @@ void layer_mixture_backward(Ctx& ctx, Experts const& experts, Saved& saved, X co
 /// \param[in,out] dx         d_in x T; must not overlap x, which the router reads last, or dy
 /// \param[in]     gram_losses  callable(routes, token_grams, change), or no_gram_loss{}
 /// \throws shape_error  if a shape does not fit
-/// \throws alias_error  if dx overlaps x or dy
+/// \throws alias_error  if dx overlaps x, dy or gradients.router, or a gradient what it is formed from
 /// \par Cost
 /// That of moe_lora_backward(), gate_backward() and router_backward(); scratch (E + k) T entries.
 template <class Ctx, class Layer, class Saved, RealMatrix X, RealMatrix DY, class Losses,
@@ -178,13 +209,30 @@ void expert_layer_backward(Ctx& ctx, Layer const& layer, Saved& saved, X const& 
   expect_shape("expert_layer_backward", "gradients.router", gradients.router, x.rows(),
                layer.router.cols());
   expect_distinct(ctx, "expert_layer_backward", "dx", dx, "x", x);
+  expect_distinct(ctx, "expert_layer_backward", "gradients.router", gradients.router, "dx", dx);
   auto dweights = scratch<S>(ctx, routes.weights.rows(), x.cols());
   auto dscores = scratch<S>(ctx, routes.probabilities.rows(), x.cols());
-  detail::layer_mixture_backward(ctx, layer.experts, saved, x, dy, gradients, dweights, beta, dx,
-                                 gram_losses);
-  gate_backward(ctx, routes, dweights, dscores);
-  losses(routes, dscores);
-  router_backward(ctx, layer.router, x, dscores, gradients.router, 1, dx);
+  auto const through_router = [&](double factor) {
+    gate_backward(ctx, routes, dweights, dscores);
+    losses(routes, dscores);
+    router_backward(ctx, layer.router, x, dscores, gradients.router, factor, dx);
+  };
+  using Dropped = std::remove_cvref_t<decltype(saved.dropped)>;
+  if constexpr (detail::is_lora_experts<std::remove_cvref_t<decltype(layer.experts)>> &&
+                std::is_same_v<Dropped, no_layer_dropout>) {
+    // The product of the router, which has few rows, is the cheapest one to start dx with.
+    detail::expect_moe_lora_backward(ctx, layer.experts, routes, saved.mixed, x, dy, gradients.down,
+                                     gradients.up, dweights, dx);
+    auto const dh = detail::moe_lora_backward_to_ranks(ctx, layer.experts, routes, saved.mixed, dy,
+                                                       gradients.up, dweights, gram_losses);
+    through_router(beta);
+    detail::moe_lora_backward_from_ranks<GramLosses>(ctx, layer.experts, routes, x, dh,
+                                                     gradients.down, 1, dx);
+  } else {
+    detail::layer_mixture_backward(ctx, layer.experts, saved, x, dy, gradients, dweights, beta, dx,
+                                   gram_losses);
+    through_router(1);
+  }
 }
 
 }  // namespace stiefelx

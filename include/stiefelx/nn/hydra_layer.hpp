@@ -168,8 +168,8 @@ auto moe_lora_forward(Ctx& ctx, hydra_experts<Down, Up, Scaling> const& experts,
   auto saved = detail::saved_in_scratch<S>(ctx, k, rank, experts.up.rows(), tokens, options);
   detail::shared_dropped_rank_space(ctx, widened_weight(ctx, experts.down), routes.ids, mask, place,
                                     x, saved.h);
-  detail::add_mixture(ctx, widened_weight(ctx, experts.up), experts.scaling, rank, routes, saved, y,
-                      status);
+  detail::add_mixture(ctx, widened_weight(ctx, experts.up), experts.scaling, rank, routes, saved, 1,
+                      y, status);
   return saved;
 }
 
@@ -193,7 +193,7 @@ auto moe_lora_forward(Ctx& ctx, hydra_experts<Down, Up, Scaling> const& experts,
 /// \param[in,out] dx           d_in x T; must not overlap x or dy
 /// \param[in]     gram_losses  as in moe_lora_backward()
 /// \throws shape_error   if a shape does not fit
-/// \throws alias_error   if dx overlaps x or dy
+/// \throws alias_error   if dx overlaps x or dy, or a gradient what it is formed from
 /// \throws option_error  if the rate is outside [0, 1)
 /// \par Cost
 /// That of hydra_lora_backward() and two dropout(), for `expert_input` 2 k of them; two d_in x T

@@ -104,6 +104,7 @@ void expect_hydra_backward(Ctx& ctx, char const* function, Experts const& expert
   expect_shape(function, "dweights", dweights, k, tokens);
   expect_shape(function, "dx", dx, x.rows(), tokens);
   expect_distinct(ctx, function, "dx", dx, "dy", dy);
+  expect_apart_from_inputs(ctx, function, experts, x, dy, ddown, dup);
 }
 
 }  // namespace detail
@@ -145,8 +146,8 @@ auto hydra_lora_forward(Ctx& ctx, hydra_experts<Down, Up, Scaling> const& expert
   auto saved = detail::saved_in_scratch<S>(ctx, k, rank, experts.up.rows(), tokens, options);
   auto const shared = product(ctx, widened_weight(ctx, experts.down).adjoint(), x);
   run_batch(ctx, rank > 0 ? tokens : 0, share_slots_body{}, shared, saved.h);
-  detail::add_mixture(ctx, widened_weight(ctx, experts.up), experts.scaling, rank, routes, saved, y,
-                      status);
+  detail::add_mixture(ctx, widened_weight(ctx, experts.up), experts.scaling, rank, routes, saved, 1,
+                      y, status);
   return saved;
 }
 
@@ -170,7 +171,7 @@ auto hydra_lora_forward(Ctx& ctx, hydra_experts<Down, Up, Scaling> const& expert
 /// \param[in,out] dx        d_in x T; must not overlap dy
 /// \param[in]     gram_losses  as in moe_lora_backward()
 /// \throws shape_error  if a shape does not fit
-/// \throws alias_error  if dx overlaps dy
+/// \throws alias_error  if dx overlaps dy, or a gradient what it is formed from
 /// \par Cost
 /// 4 r (d_in + k d_out) T flops for the products, the rest as moe_lora_backward().
 template <class Ctx, class Down, class Up, class Scaling, class Routing, class Saved, RealMatrix X,

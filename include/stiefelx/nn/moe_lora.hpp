@@ -101,7 +101,8 @@ auto saved_in_scratch(Ctx& ctx, index_t k, index_t rank, index_t all, index_t to
 /// \f[ y \mathrel{+}= s \sum_i c_i v_i / n_i, \qquad v_i = e_i - \sum_{j<i} \frac{\langle e_i, v_j
 ///     \rangle}{\langle v_j, v_j \rangle} v_j, \f]
 /// \f$ n_i = 1 \f$ for `orthogonal`, which is OMoE-LoRA \cite omoe2025. The other forms are those of
-/// \ref mixing; `none` has \f$ v_i = e_i \f$. A slot whose id is negative is empty: it adds nothing.
+/// \ref mixing; `none` has \f$ v_i = e_i \f$. A slot that names no expert is empty: it adds
+/// nothing (\ref routing says which ids those are).
 ///
 /// The outputs are never formed. With \f$ G_{ij} = h_i^T (B_i^T B_j) h_j \f$ every form is
 /// \f$ \sum_i a_i B_i h_i \f$ for coefficients a that depend on G and c alone, so the layer costs what a
@@ -118,7 +119,9 @@ auto saved_in_scratch(Ctx& ctx, index_t k, index_t rank, index_t all, index_t to
 /// \param[in]     experts  E experts of rank r
 /// \param[in]     routes   of route() on the same x; weights of empty slots are not read
 /// \param[in]     x        d_in x T
-/// \param[in,out] y        d_out x T; starts as the frozen layer's output; must not overlap x
+/// \param[in]     beta     factor of what y holds. With 0 it is not read, and the frozen layer's product
+///                         is added afterwards: that saves a pass over y
+/// \param[in,out] y        d_out x T, with beta 1 the frozen layer's output; must not overlap x
 /// \param[out]    saved    a moe_lora_saved over the caller's matrices, for the backward call; h must
 ///                         not overlap x or y
 /// \param[in]     options  form of the mixture, guard and policy
@@ -137,7 +140,7 @@ template <class Ctx, class Down, class Up, class Scaling, class Routing, RealMat
   requires OutputMatrix<Y> && SameScalar<X, Y> && StoredAs<scalar_t<X>, Down, Up> &&
            detail::is_moe_lora_saved<std::remove_cvref_t<Saved>>
 void moe_lora_forward(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
-                      Routing const& routes, X const& x, Y&& y, Saved&& saved,
+                      Routing const& routes, X const& x, double beta, Y&& y, Saved&& saved,
                       mixing_options options = {}, Status&& status = {}) {
   using S = scalar_t<X>;
   char const* const name = "moe_lora_forward";
@@ -163,14 +166,59 @@ void moe_lora_forward(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
   auto const& up = widened_weight(ctx, experts.up);
   if (detail::takes_every_expert<Scaling>(ctx, all)) {
     detail::add_dense_mixture(ctx, down, up, detail::common_scaling(experts.scaling), rank, routes,
-                              x, saved, y, status);
+                              x, saved, beta, y, status);
     return;
   }
   routed_multiply(ctx, routes.ids, down, x, saved.h);
-  detail::add_mixture(ctx, up, experts.scaling, rank, routes, saved, y, status);
+  detail::add_mixture(ctx, up, experts.scaling, rank, routes, saved, beta, y, status);
+}
+
+/// \brief The same with beta 1: added to the frozen layer's output.
+/// \ingroup nn
+/// \param[in]     ctx      where to run; nothing waits
+/// \param[in]     experts  E experts of rank r
+/// \param[in]     routes   of route() on the same x
+/// \param[in]     x        d_in x T
+/// \param[in,out] y        d_out x T; starts as the frozen layer's output; must not overlap x
+/// \param[out]    saved    a moe_lora_saved over the caller's matrices
+/// \param[in]     options  form of the mixture, guard and policy
+/// \param[in,out] status   1 x 1 int or no_status{}
+template <class Ctx, class Down, class Up, class Scaling, class Routing, RealMatrix X, class Y,
+          class Saved, class Status = no_status>
+  requires OutputMatrix<Y> && SameScalar<X, Y> && StoredAs<scalar_t<X>, Down, Up> &&
+           detail::is_moe_lora_saved<std::remove_cvref_t<Saved>>
+void moe_lora_forward(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
+                      Routing const& routes, X const& x, Y&& y, Saved&& saved,
+                      mixing_options options = {}, Status&& status = {}) {
+  moe_lora_forward(ctx, experts, routes, x, 1, y, saved, options, status);
 }
 
 /// \brief The same, with what is saved in scratch.
+/// \ingroup nn
+/// \param[in]     ctx      where to run; nothing waits
+/// \param[in]     experts  E experts of rank r
+/// \param[in]     routes   of route() on the same x
+/// \param[in]     x        d_in x T
+/// \param[in]     beta     factor of what y holds; with 0 it is not read
+/// \param[in,out] y        d_out x T, with beta 1 the frozen layer's output; must not overlap x
+/// \param[in]     options  form of the mixture, guard and policy
+/// \param[in,out] status   1 x 1 int or no_status{}
+/// \returns a moe_lora_saved that lives until the backward call has used it
+template <class Ctx, class Down, class Up, class Scaling, class Routing, RealMatrix X, class Y,
+          class Status = no_status>
+  requires OutputMatrix<Y> && SameScalar<X, Y> && StoredAs<scalar_t<X>, Down, Up>
+auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
+                      Routing const& routes, X const& x, double beta, Y&& y,
+                      mixing_options options = {}, Status&& status = {}) {
+  using S = scalar_t<X>;
+  index_t const tokens = x.cols(), k = routes.ids.rows(), all = experts.down.cols();
+  index_t const rank = experts.count > 0 ? all / experts.count : 0;
+  auto saved = detail::saved_in_scratch<S>(ctx, k, rank, all, tokens, options);
+  moe_lora_forward(ctx, experts, routes, x, beta, y, saved, options, status);
+  return saved;
+}
+
+/// \brief The same with beta 1: added to the frozen layer's output.
 /// \ingroup nn
 /// \param[in]     ctx      where to run; nothing waits
 /// \param[in]     experts  E experts of rank r
@@ -186,13 +234,78 @@ template <class Ctx, class Down, class Up, class Scaling, class Routing, RealMat
 auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
                       Routing const& routes, X const& x, Y&& y, mixing_options options = {},
                       Status&& status = {}) {
-  using S = scalar_t<X>;
-  index_t const tokens = x.cols(), k = routes.ids.rows(), all = experts.down.cols();
-  index_t const rank = experts.count > 0 ? all / experts.count : 0;
-  auto saved = detail::saved_in_scratch<S>(ctx, k, rank, all, tokens, options);
-  moe_lora_forward(ctx, experts, routes, x, y, saved, options, status);
-  return saved;
+  return moe_lora_forward(ctx, experts, routes, x, 1, y, options, status);
 }
+
+namespace detail {
+
+// A gradient that accumulates where its own factors come from would change them on the way.
+template <class Ctx, class Experts, class X, class DY, class DDown, class DUp>
+void expect_apart_from_inputs(Ctx& ctx, char const* function, Experts const& experts, X const& x,
+                              DY const& dy, DDown const& ddown, DUp const& dup) {
+  expect_distinct(ctx, function, "ddown", ddown, "experts.down", experts.down);
+  expect_distinct(ctx, function, "ddown", ddown, "x", x);
+  expect_distinct(ctx, function, "dup", dup, "experts.up", experts.up);
+  expect_distinct(ctx, function, "dup", dup, "dy", dy);
+}
+
+template <class Ctx, class Experts, class Routing, class Saved, class X, class DY, class DDown,
+          class DUp, class DW, class DX>
+void expect_moe_lora_backward(Ctx& ctx, Experts const& experts, Routing const& routes,
+                              Saved const& saved, X const& x, DY const& dy, DDown const& ddown,
+                              DUp const& dup, DW const& dweights, DX const& dx) {
+  char const* const name = "moe_lora_backward";
+  index_t const tokens = x.cols(), k = routes.ids.rows(), all = experts.down.cols();
+  expect_experts(name, experts, routes, x.rows(), dy.rows(), tokens);
+  expect_shape(name, "saved.h", saved.h, k * (all / experts.count), tokens);
+  expect_shape(name, "dy", dy, experts.up.cols(), tokens);
+  expect_shape(name, "ddown", ddown, x.rows(), all);
+  expect_shape(name, "dup", dup, all, experts.up.cols());
+  expect_shape(name, "dweights", dweights, k, tokens);
+  expect_shape(name, "dx", dx, x.rows(), tokens);
+  expect_distinct(ctx, name, "dx", dx, "dy", dy);
+  expect_apart_from_inputs(ctx, name, experts, x, dy, ddown, dup);
+}
+
+template <class GramLosses, class Scaling, class Ctx>
+bool goes_back_by_expert(Ctx& ctx, index_t all) {
+  if constexpr (has_gram_losses<GramLosses>)
+    return false;
+  else
+    return takes_every_expert<Scaling>(ctx, all);
+}
+
+// The way back to the gradient of A x, which is returned, and which knows the weights of the router.
+template <class Ctx, class Down, class Up, class Scaling, class Routing, class Saved, class DY,
+          class DUp, class DW, class GramLosses>
+auto moe_lora_backward_to_ranks(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
+                                Routing const& routes, Saved& saved, DY const& dy, DUp&& dup,
+                                DW&& dweights, GramLosses const& gram_losses) {
+  auto const& up = widened_weight(ctx, experts.up);
+  if (goes_back_by_expert<GramLosses, Scaling>(ctx, experts.up.rows()))
+    return dense_mixture_backward(ctx, up, experts.count, common_scaling(experts.scaling), routes,
+                                  saved, dy, dup, dweights);
+  return mixture_backward(ctx, up, experts.count, experts.scaling, routes, saved, dy, dup, dweights,
+                          gram_losses);
+}
+
+// From there to the gradients of A and x.
+template <class GramLosses, class Ctx, class Down, class Up, class Scaling, class Routing, class X,
+          class DH, class DDown, class DX>
+void moe_lora_backward_from_ranks(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
+                                  Routing const& routes, X const& x, DH const& dh, DDown&& ddown,
+                                  double beta, DX&& dx) {
+  auto const& down = widened_weight(ctx, experts.down);
+  if (goes_back_by_expert<GramLosses, Scaling>(ctx, experts.down.cols())) {
+    multiply_add(ctx, 1, x, dh.adjoint(), ddown);
+    multiply_with_beta(ctx, 1, down, dh, beta, dx);
+  } else {
+    routed_outer_add(ctx, 1, routes.ids, x, dh, ddown);
+    combine_with_beta(ctx, 1, routes.ids, down, dh, beta, dx);
+  }
+}
+
+}  // namespace detail
 
 /// \brief Gradients of moe_lora_forward().
 /// \ingroup nn
@@ -216,14 +329,14 @@ auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
 /// \param[in,out] saved     of moe_lora_forward(); its Gram matrices are overwritten
 /// \param[in]     x         d_in x T
 /// \param[in]     dy        d_out x T
-/// \param[in,out] ddown     d_in x (E r), accumulates
-/// \param[in,out] dup       (E r) x d_out, accumulates
+/// \param[in,out] ddown     d_in x (E r), accumulates; must not overlap the experts, x or dy
+/// \param[in,out] dup       (E r) x d_out, accumulates; likewise
 /// \param[out]    dweights  k x T, for gate_backward(); 0 in empty slots
 /// \param[in]     beta      factor of what dx holds; with 0 it is not read
 /// \param[in,out] dx        d_in x T; may be x, must not overlap dy
 /// \param[in]     gram_losses  callable(routes, token_grams, change), or no_gram_loss{}
 /// \throws shape_error  if a shape does not fit
-/// \throws alias_error  if dx overlaps dy
+/// \throws alias_error  if dx overlaps dy, ddown the experts' down or x, or dup their up or dy
 /// \par Cost
 /// 4 k r (d_in + d_out) T flops for the products, E in place of k where every expert is multiplied,
 /// which losses exclude; orthogonalization adds 2 (E r)^2 d_out once and about 2 k^2 r^2 T. Losses add
@@ -238,34 +351,10 @@ void moe_lora_backward(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
                        Routing const& routes, Saved& saved, X const& x, DY const& dy, DDown&& ddown,
                        DUp&& dup, DW&& dweights, double beta, DX&& dx,
                        GramLosses const& gram_losses = {}) {
-  char const* const name = "moe_lora_backward";
-  index_t const tokens = x.cols(), k = routes.ids.rows(), all = experts.down.cols();
-  detail::expect_experts(name, experts, routes, x.rows(), dy.rows(), tokens);
-  index_t const rank = all / experts.count;
-  expect_shape(name, "saved.h", saved.h, k * rank, tokens);
-  expect_shape(name, "dy", dy, experts.up.cols(), tokens);
-  expect_shape(name, "ddown", ddown, x.rows(), all);
-  expect_shape(name, "dup", dup, all, experts.up.cols());
-  expect_shape(name, "dweights", dweights, k, tokens);
-  expect_shape(name, "dx", dx, x.rows(), tokens);
-  expect_distinct(ctx, name, "dx", dx, "dy", dy);
-  auto const& down = widened_weight(ctx, experts.down);
-  auto const& up = widened_weight(ctx, experts.up);
-  if constexpr (!detail::has_gram_losses<GramLosses>) {
-    if (detail::takes_every_expert<Scaling>(ctx, all)) {
-      auto const dh = detail::dense_mixture_backward(ctx, up, experts.count,
-                                                     detail::common_scaling(experts.scaling),
-                                                     routes, saved, dy, dup, dweights);
-      multiply_add(ctx, 1, x, dh.adjoint(), ddown);
-      multiply_with_beta(ctx, down, dh, beta, dx);
-      return;
-    }
-  }
-  auto const dh = detail::mixture_backward(ctx, up, experts.count, experts.scaling, routes, saved,
-                                           dy, dup, dweights, gram_losses);
-  routed_outer_add(ctx, 1, routes.ids, x, dh, ddown);
-  apply_beta(ctx, beta, dx);
-  routed_multiply_add(ctx, 1, routes.ids, down, dh, dx);
+  detail::expect_moe_lora_backward(ctx, experts, routes, saved, x, dy, ddown, dup, dweights, dx);
+  auto const dh = detail::moe_lora_backward_to_ranks(ctx, experts, routes, saved, dy, dup, dweights,
+                                                     gram_losses);
+  detail::moe_lora_backward_from_ranks<GramLosses>(ctx, experts, routes, x, dh, ddown, beta, dx);
 }
 
 }  // namespace stiefelx

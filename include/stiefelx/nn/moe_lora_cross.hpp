@@ -148,7 +148,10 @@ struct cross_moments_body {
       for (index_t col = 0; col < index_t(Fixed); ++col) {
         double const own = factor * static_cast<double>(b[col]);
         double* const to = block.column(col);
-        for (index_t row = 0; row < index_t(Fixed); ++row) to[row] += wide[row] * own;
+        // A column of their own: entry by entry in memory, the sums are not made into vectors.
+        double sum[Fixed];
+        for (unsigned row = 0; row < Fixed; ++row) sum[row] = to[row] + wide[row] * own;
+        for (unsigned row = 0; row < Fixed; ++row) to[row] = sum[row];
       }
     } else {
       for (index_t col = 0; col < block.cols; ++col) {

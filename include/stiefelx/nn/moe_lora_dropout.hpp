@@ -120,8 +120,8 @@ auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
   auto saved = detail::saved_in_scratch<S>(ctx, k, rank, all, tokens, options);
   detail::dropped_rank_space(ctx, widened_weight(ctx, experts.down), routes.ids, mask, place, rank,
                              x, saved.h);
-  detail::add_mixture(ctx, widened_weight(ctx, experts.up), experts.scaling, rank, routes, saved, y,
-                      status);
+  detail::add_mixture(ctx, widened_weight(ctx, experts.up), experts.scaling, rank, routes, saved, 1,
+                      y, status);
   return saved;
 }
 
@@ -146,7 +146,7 @@ auto moe_lora_forward(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
 /// \param[in,out] dx        d_in x T; must not overlap x or dy
 /// \param[in]     gram_losses  as in moe_lora_backward(); Gram matrices are those of what is dropped
 /// \throws shape_error   if a shape does not fit
-/// \throws alias_error   if dx overlaps x or dy
+/// \throws alias_error   if dx overlaps x or dy, or a gradient what it is formed from
 /// \throws option_error  if the rate is outside [0, 1)
 /// \par Cost
 /// That of moe_lora_backward() and two dropout(), for `expert_input` 2 k of them; two d_in x T
@@ -161,17 +161,9 @@ void moe_lora_backward(Ctx& ctx, lora_experts<Down, Up, Scaling> const& experts,
                        dropout_place place, X const& x, DY const& dy, DDown&& ddown, DUp&& dup,
                        DW&& dweights, double beta, DX&& dx, GramLosses const& gram_losses = {}) {
   char const* const name = "moe_lora_backward";
-  index_t const tokens = x.cols(), k = routes.ids.rows(), all = experts.down.cols();
-  detail::expect_experts(name, experts, routes, x.rows(), dy.rows(), tokens);
-  index_t const rank = all / experts.count;
-  expect_shape(name, "saved.h", saved.h, k * rank, tokens);
-  expect_shape(name, "dy", dy, experts.up.cols(), tokens);
-  expect_shape(name, "ddown", ddown, x.rows(), all);
-  expect_shape(name, "dup", dup, all, experts.up.cols());
-  expect_shape(name, "dweights", dweights, k, tokens);
-  expect_shape(name, "dx", dx, x.rows(), tokens);
+  detail::expect_moe_lora_backward(ctx, experts, routes, saved, x, dy, ddown, dup, dweights, dx);
+  index_t const rank = experts.down.cols() / experts.count;
   expect_option(mask.rate >= 0 && mask.rate < 1, name, "rate", mask.rate, "a number in [0, 1)");
-  expect_distinct(ctx, name, "dx", dx, "dy", dy);
   expect_distinct(ctx, name, "dx", dx, "x", x);
   auto dh =
       detail::mixture_backward(ctx, widened_weight(ctx, experts.up), experts.count, experts.scaling,

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include <stiefelx/core/context.hpp>
+#include <stiefelx/nn/beta.hpp>
 #include <stiefelx/nn/expert_scaling.hpp>
 #include <stiefelx/nn/gram_losses.hpp>
 #include <stiefelx/nn/mixing_options.hpp>
@@ -48,7 +49,7 @@ void mix_slots(Ctx& ctx, Up const& up, index_t rank, Routing const& routes, Save
   auto const algebra = algebra_of<scalar_t<Mixed>>(saved.options);
   if (!algebra.is_plain(k)) copy(ctx, expert_moments(ctx, up), saved.moments);
   auto bits = scratch<int>(ctx, 1, tokens);
-  run_batch(ctx, tokens, mix_forward_body{algebra, k, rank, layout}, saved.h,
+  run_batch(ctx, tokens, mix_forward_body{algebra, k, rank, layout, experts_of(up, rank)}, saved.h,
             std::as_const(routes.ids), std::as_const(routes.weights), std::as_const(saved.moments),
             saved.token_grams, saved.coefficients, mixed, bits);
   raise(ctx, status, bits);
@@ -57,22 +58,23 @@ void mix_slots(Ctx& ctx, Up const& up, index_t rank, Routing const& routes, Save
 // From h in saved to y: Gram matrices, coefficients, and the product with the experts' up.
 template <class Ctx, class Up, class Scaling, class Routing, class Saved, class Y, class Status>
 void add_mixture(Ctx& ctx, Up const& up, Scaling const& scaling, index_t rank,
-                 Routing const& routes, Saved& saved, Y&& y, Status&& status) {
+                 Routing const& routes, Saved& saved, double beta, Y&& y, Status&& status) {
   scale_slots(ctx, scaling, routes.ids, rank, saved.h);
   auto mixed = scratch<scalar_t<Y>>(ctx, routes.ids.rows() * rank, routes.ids.cols());
   mix_slots(ctx, up, rank, routes, saved, rank_layout::by_slot, mixed, status);
-  routed_multiply_add(ctx, common_scaling(scaling), routes.ids, up.adjoint(), mixed, y);
+  combine_with_beta(ctx, common_scaling(scaling), routes.ids, up.adjoint(), mixed, beta, y);
 }
 
 // The same from x, by two products of all experts. Rows of experts that a token did not list are zero.
 template <class Ctx, class Down, class Up, class Routing, class X, class Saved, class Y,
           class Status>
 void add_dense_mixture(Ctx& ctx, Down const& down, Up const& up, double scaling, index_t rank,
-                       Routing const& routes, X const& x, Saved& saved, Y&& y, Status&& status) {
+                       Routing const& routes, X const& x, Saved& saved, double beta, Y&& y,
+                       Status&& status) {
   auto mixed = scratch<scalar_t<Y>>(ctx, down.cols(), x.cols());
   multiply(ctx, down.adjoint(), x, mixed);
   mix_slots(ctx, up, rank, routes, saved, rank_layout::by_expert, mixed, status);
-  multiply_add(ctx, scaling, up.adjoint(), mixed, y);
+  multiply_with_beta(ctx, scaling, up.adjoint(), mixed, beta, y);
 }
 
 // The part of a backward pass between z, in dh, and the gradients of h and up.
@@ -83,7 +85,8 @@ void rank_space_backward(Ctx& ctx, Up const& up, index_t count, double scaling,
   index_t const k = routes.ids.rows(), rank = up.rows() / count;
   auto mixed = scratch<scalar_t<DH>>(ctx, dh.rows(), dh.cols());
   run_batch(ctx, dh.cols(),
-            mix_backward_body{algebra_of<scalar_t<DH>>(saved.options), k, rank, scaling, layout},
+            mix_backward_body{algebra_of<scalar_t<DH>>(saved.options), k, rank, scaling, layout,
+                              experts_of(up, rank)},
             std::as_const(saved.h), std::as_const(routes.ids), std::as_const(routes.weights),
             std::as_const(saved.moments), saved.token_grams, dh, mixed, dweights);
   if (layout == rank_layout::by_expert)

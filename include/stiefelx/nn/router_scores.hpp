@@ -90,8 +90,7 @@ void router_backward(Ctx& ctx, Router const& router, X const& x, DS const& dscor
   expect_distinct(ctx, "router_backward", "dx", dx, "dscores", dscores);
   expect_distinct(ctx, "router_backward", "drouter", drouter, "dx", dx);
   multiply_add(ctx, 1, x, dscores.adjoint(), drouter);
-  apply_beta(ctx, beta, dx);
-  multiply_add(ctx, 1, widened_weight(ctx, router), dscores, dx);
+  multiply_with_beta(ctx, 1, widened_weight(ctx, router), dscores, beta, dx);
 }
 
 /// \brief Gradient of a router's bias: \f$ \bar b \mathrel{+}= \sum_t \bar\ell_t \f$.

@@ -110,7 +110,8 @@ void add_sum_tile(std::ptrdiff_t tokens, std::ptrdiff_t r, T const* columns, T c
 /// \ingroup simd
 ///
 /// \f$ y_t \leftarrow y_t + \sum_j h_j a_j \f$ over the columns of each entry's expert, in the order
-/// of the experts, then of the slots, then of the columns, one product after the other.
+/// of the experts, then of the slots, then of the columns, one product after the other. Tokens that start
+/// from zero are cleared a strip at a time, which stays in the cache until the sums are added.
 ///
 /// \tparam T  float or double
 /// \param[in]     d, r, experts  an expert is d x r
@@ -119,6 +120,7 @@ void add_sum_tile(std::ptrdiff_t tokens, std::ptrdiff_t r, T const* columns, T c
 /// \param[in]     entries        the block's entries
 /// \param[in]     repeats        whether a token chose an expert twice
 /// \param[in]     h              r numbers an entry, in the order of the entries
+/// \param[in]     from_zero      whether what y holds is not read
 /// \param[in,out] y              first token of the block; d entries each, of any alignment
 /// \param[in]     y_stride       distance of the tokens
 /// \param[in]     tokens         number of tokens of the block
@@ -127,8 +129,9 @@ void add_sum_tile(std::ptrdiff_t tokens, std::ptrdiff_t r, T const* columns, T c
 /// 2 d r flops an entry; allocates nothing
 template <class T>
 void routed_sums(std::ptrdiff_t d, std::ptrdiff_t r, std::ptrdiff_t experts, T const* copied,
-                 int const* begin, routed_entry const* entries, bool repeats, T const* h, T* y,
-                 std::ptrdiff_t y_stride, std::ptrdiff_t tokens, std::ptrdiff_t next) {
+                 int const* begin, routed_entry const* entries, bool repeats, T const* h,
+                 bool from_zero, T* y, std::ptrdiff_t y_stride, std::ptrdiff_t tokens,
+                 std::ptrdiff_t next) {
   constexpr std::ptrdiff_t rows = detail::sum_rows<T>, n = detail::sum_tokens;
   std::ptrdiff_t const panels = (d + rows - 1) / rows;
   constexpr std::ptrdiff_t together = detail::sum_depth<T> / rows;
@@ -139,6 +142,8 @@ void routed_sums(std::ptrdiff_t d, std::ptrdiff_t r, std::ptrdiff_t experts, T c
     std::ptrdiff_t const steps = (end - depth) * r * begin[experts] / n;
     line_walk ahead(y + row + (row > 0 ? 0 : tokens * y_stride), std::min(together * rows, d - row),
                     row > 0 ? tokens : next, y_stride, steps);
+    for (std::ptrdiff_t t = 0; from_zero && t < tokens; ++t)
+      std::fill(y + depth * rows + t * y_stride, y + std::min(end * rows, d) + t * y_stride, T{0});
     for (std::ptrdiff_t e = 0; e < experts; ++e) {
       for (int k = begin[e]; k < begin[e + 1];) {
         std::ptrdiff_t count = std::min<std::ptrdiff_t>(n, begin[e + 1] - k);

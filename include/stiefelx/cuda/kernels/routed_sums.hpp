@@ -7,7 +7,7 @@
 
 namespace stiefelx::cuda {
 
-/// \brief Kernel: y_t += s times the sum over the slots of token t of A_e h.
+/// \brief Kernel: y_t = or += s times the sum over the slots of token t of A_e h.
 /// \ingroup cuda
 ///
 /// A block has some tokens and V rows of y for each of its lanes. It sorts the slots by expert, so
@@ -28,6 +28,7 @@ struct routed_sums {
   matrix_ref<T> y;                          ///< d x T
   index_t rank;                             ///< r
   int tokens_of_block;                      ///< tokens of a block
+  bool from_zero;                           ///< whether what y holds is not read
 
   /// What a lane does.
   STIEFELX_HD void operator()() const {
@@ -73,15 +74,18 @@ struct routed_sums {
     }
     T const factor = s.value();
     for (int t = 0; t < tokens; ++t)
-      // A token all of whose slots are empty keeps its bits.
-      if (slots.has_expert(t, ids.slots)) add(factor, sums[t * lanes], i, first + t);
+      // A token all of whose slots are empty keeps its bits, or becomes zero, whatever the factor is.
+      if (slots.has_expert(t, ids.slots))
+        add(factor, sums[t * lanes], i, first + t);
+      else if (from_zero)
+        add(T(0), sums[t * lanes], i, first + t);
   }
 
  private:
   STIEFELX_HD void add(T factor, pack const& sum, index_t i, index_t t) const {
     T const* const column[1] = {y.column(t)};
-    pack was[1];
-    load_rows<Packed>(column, i, y.rows, was);
+    pack was[1] = {};
+    if (!from_zero) load_rows<Packed>(column, i, y.rows, was);
     unroll<V>([&](auto v)
                   __attribute__((always_inline)) { was[0].entry[v] += factor * sum.entry[v]; });
     if (Packed && i + V <= y.rows) {
