@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <utility>
 #include <vector>
 
 #include <boost/test/unit_test.hpp>
@@ -120,7 +121,7 @@ result run(kind which, values const& v, double start = 0, double beta = 1, int t
     matrix_x<int> tasks(1, v.n.tokens);
     for (index_t t = 0; t < v.n.tokens; ++t) tasks(0, t) = static_cast<int>(t % v.n.width);
     stiefelx::task_layer const layer(bank, router.view, embeddings.view);
-    auto saved = task_layer_forward(ctx, layer, tasks, x.view, y.view);
+    auto saved = task_layer_forward(ctx, layer, tasks, x.view, y.view, padding);
     task_layer_backward(
         ctx, layer, saved, tasks, x.view, dy.view, none,
         stiefelx::task_layer_gradients(ddown.view, dup.view, drouter.view, dembeddings.view), beta,
@@ -148,8 +149,9 @@ void for_each_layer(Check const& check) {
 
 BOOST_AUTO_TEST_SUITE(layer_edges)
 
+// More than three blocks of 128 tokens, so that sums over tokens are cut and the last part is smaller.
 BOOST_AUTO_TEST_CASE(results_have_the_same_bits_on_every_number_of_threads_and_every_run) {
-  values const v{sizes{}};
+  values const v{{.tokens = 400}};
   for_each_layer([&](kind which) {
     auto const first = run(which, v);
     BOOST_TEST(first.is_finite());
@@ -216,15 +218,42 @@ BOOST_AUTO_TEST_CASE(experts_that_no_token_takes_get_exactly_no_gradient) {
   }
 }
 
-BOOST_AUTO_TEST_CASE(padding_gets_nothing_whatever_it_holds) {
+// Products with all tokens multiply what padding holds by zero, so it has to be finite.
+BOOST_AUTO_TEST_CASE(padding_of_finite_numbers_gets_nothing) {
   values v{{.tokens = 6}}, other{{.tokens = 6}};
   v.weights(0, 2) = other.weights(0, 2) = 0;
   other.x.col(2) *= -3;
-  for (kind which : {kind::omoe, kind::hydra}) {
+  other.dy.col(2) *= 5;
+  for_each_layer([&](kind which) {
     auto const a = run(which, v), b = run(which, other);
     BOOST_TEST((a.y == b.y && a.down == b.down && a.up == b.up && a.router == b.router));
     BOOST_TEST((a.y.col(2).isZero(0) && a.x.col(2).isZero(0)));
-  }
+    BOOST_TEST(!a.y.col(1).isZero(0));
+  });
+}
+
+BOOST_AUTO_TEST_CASE(scores_of_tasks_have_the_bits_of_widened_weights) {
+  using stiefelx::bfloat16, stiefelx::float16;
+  stiefelx::host::context ctx;
+  values const v{sizes{}};
+  matrix_x<bfloat16> router(v.n.width, v.n.experts);
+  matrix_x<float16> embeddings(v.n.width, 2);
+  copy(ctx, v.router, router);
+  copy(ctx, v.gate.leftCols(2), embeddings);
+  matrix_x<int> tasks(1, 3);
+  tasks << 1, 0, 1;
+  matrix_x<float> const dscores = random_matrix<float>(v.n.experts, 3, 9);
+  auto const results_of = [&](auto const& w, auto const& e) {
+    matrix_x<float> dw = matrix_x<float>::Zero(w.rows(), w.cols()), de = 0 * dw.leftCols(2);
+    matrix_x<float> const scores = stiefelx::task_scores(ctx, w, e, tasks);
+    stiefelx::task_scores_backward(ctx, w, e, tasks, dscores, dw, de);
+    return std::vector<matrix_x<float>>{scores, dw, de};
+  };
+  matrix_x<float> const wide_router = router.cast<float>(), wide = embeddings.cast<float>();
+  auto const found = results_of(router, embeddings);
+  BOOST_TEST((found == results_of(wide_router, wide)));
+  BOOST_TEST(near(found[0], wide_router.transpose() * wide(Eigen::all, {1, 0, 1}),
+                  tolerance<float>(v.n.width)));
 }
 
 BOOST_AUTO_TEST_CASE(every_number_of_experts_is_valid) {
@@ -317,6 +346,37 @@ BOOST_AUTO_TEST_CASE(dx_of_a_mixture_may_be_x) {
   };
   matrix x = v.x, same = v.x, dx = v.x;
   BOOST_TEST((gradients(x, dx) == gradients(same, same)));
+}
+
+BOOST_AUTO_TEST_CASE(beta_says_what_becomes_of_what_an_activation_holds) {
+  constexpr index_t experts = 3, r = 2, d = 6, tokens = 9;
+  matrix const down = random_matrix<double>(d, experts * r, 1), up = down.transpose();
+  matrix const router = random_matrix<double>(d, experts, 2),
+               x = random_matrix<double>(d, tokens, 3);
+  matrix const dy = random_matrix<double>(d, tokens, 4), held = random_matrix<double>(d, tokens, 5);
+  auto const layer = stiefelx::expert_layer(stiefelx::lora_experts(down, up, experts, 1.5), router,
+                                            stiefelx::router_options{.top_k = 2},
+                                            stiefelx::mixing_options{.kind = mixing::orthogonal});
+  for (index_t const dense_columns : {0, 512}) {
+    stiefelx::host::context ctx({.dense_expert_columns = dense_columns});
+    // What y and dx become that hold the same before.
+    auto const passed = [&](matrix const& before, double beta) {
+      matrix y = before, dx = before;
+      matrix a = matrix::Zero(d, experts * r), b = a.transpose(), w = matrix::Zero(d, experts);
+      auto saved = expert_layer_forward(ctx, layer, x, beta, y);
+      expert_layer_backward(ctx, layer, saved, x, dy, stiefelx::no_routing_loss{},
+                            stiefelx::expert_layer_gradients(a, b, w), beta, dx);
+      return std::pair(y, dx);
+    };
+    auto const [y, dx] =
+        passed(matrix::Constant(d, tokens, std::numeric_limits<double>::quiet_NaN()), 0);
+    for (double const beta : {0.5, 1.0}) {
+      auto const [other_y, other_dx] = passed(held, beta);
+      double const bound = tolerance<double>(experts * r);
+      BOOST_TEST(near(other_y, matrix(y + beta * held), bound, y.norm() + held.norm()));
+      BOOST_TEST(near(other_dx, matrix(dx + beta * held), bound, dx.norm() + held.norm()));
+    }
+  }
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// One low-rank adapter against loops and central differences.
+// One low-rank adapter against loops and central differences, and first values in a stored weight.
 
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include <boost/test/unit_test.hpp>
 
 #include <stiefelx/nn/lora.hpp>
+#include <stiefelx/nn/spectral_initialization.hpp>
 #include <support/backends.hpp>
 #include <support/data.hpp>
 #include <support/gradient_check.hpp>
@@ -159,6 +162,37 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(wrong_shapes_and_overlap_are_named, Case, double_c
   BOOST_TEST(backward(x, h, dy, ddown, dup, wrong) == "lora_backward: dx is 2x2, expected 5x6");
   BOOST_TEST(backward(x, h, all.middleCols(0, 6), ddown, dup, all.middleCols(0, 6)) ==
              "lora_backward: dx overlaps dy, expected separate memory");
+  // Square matrices, each of which has the shape of every other.
+  auto const square = [&](std::uint64_t seed) { return p.up(random_matrix<double>(3, 3, seed)); };
+  auto const zero = [&] { return p.up(matrix_x<double>::Zero(3, 3)); };
+  auto a3 = square(1), b3 = square(2), x3 = square(3), h3 = square(4), dy3 = square(5);
+  auto da3 = zero(), db3 = zero(), dx3 = zero();
+  auto const overlap = [&](auto& da, auto& db) {
+    return message_of(
+        [&] { stiefelx::lora_backward(p.ctx, a3, b3, scaling, x3, h3, dy3, da, db, 1, dx3); });
+  };
+  BOOST_TEST(overlap(a3, db3) == "lora_backward: ddown overlaps down, expected separate memory");
+  BOOST_TEST(overlap(x3, db3) == "lora_backward: ddown overlaps x, expected separate memory");
+  BOOST_TEST(overlap(da3, b3) == "lora_backward: dup overlaps up, expected separate memory");
+  BOOST_TEST(overlap(da3, dy3) == "lora_backward: dup overlaps dy, expected separate memory");
+  for (auto const* gradient : {&da3, &db3, &dx3}) BOOST_TEST(p.down(*gradient).isZero(0));
+  BOOST_TEST(overlap(da3, da3) == "nothing was thrown");
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(dx_may_be_x, Case, double_cases) {
+  place<Case> p;
+  adapter<double> const a(5, 3, 7, 6);
+  auto const gradients = [&](auto& x, auto& dx) {
+    auto ddown = p.up(matrix_x<double>::Zero(5, 3)), dup = p.up(matrix_x<double>::Zero(3, 7));
+    stiefelx::lora_backward(p.ctx, p.up(a.down), p.up(a.up), scaling, x,
+                            p.up(matrix_x<double>(a.down.transpose() * a.x)), p.up(a.dy), ddown,
+                            dup, 0.5, dx);
+    return std::pair<matrix_x<double>, matrix_x<double>>(p.down(ddown), p.down(dx));
+  };
+  auto x = p.up(a.x), dx = p.up(a.x), both = p.up(a.x);
+  auto const apart = gradients(x, dx);
+  BOOST_TEST((gradients(both, both) == apart));
+  BOOST_TEST((apart.second != a.x));
 }
 
 BOOST_AUTO_TEST_CASE(row_major_and_strided_matrices_are_taken) {
@@ -182,6 +216,45 @@ BOOST_AUTO_TEST_CASE(row_major_and_strided_matrices_are_taken) {
   BOOST_TEST(near(ddown, expected.ddown, bound));
   BOOST_TEST(near(dup, expected.dup, bound));
   BOOST_TEST(near(dx, expected.dx, bound));
+}
+
+BOOST_AUTO_TEST_CASE(a_stored_weight_and_its_first_adapter_are_the_original_up_to_one_rounding) {
+  using stiefelx::bfloat16, stiefelx::float16;
+  stiefelx::host::context ctx;
+  index_t const d_out = 12, d_in = 8, count = 6;
+  // removed is what leaves W, in parts of s B A; unit half the spacing of stored numbers at 1.
+  auto const check = [&](auto stored, double unit, double removed, auto const& first_values) {
+    matrix_x<decltype(stored)> w(d_out, d_in), rounded(d_out, d_in);
+    copy(ctx, random_matrix<double>(d_out, d_in, 1), w);
+    matrix_x<float> wide = w.template cast<float>(), down(d_in, count), up(count, d_out),
+                    other_down = down, other_up = up;
+    matrix_x<double> const original = w.template cast<double>();
+    first_values(w, down, up);
+    first_values(wide, other_down, other_up);
+    copy(ctx, wide, rounded);
+    BOOST_TEST((down == other_down && up == other_up));
+    BOOST_TEST((w.template cast<float>() == rounded.template cast<float>()));
+    matrix_x<double> const update = removed * scaling * up.cast<double>().transpose() *
+                                    down.cast<double>().transpose(),
+                           rest = original - update, found = w.template cast<double>();
+    double const bound = unit * rest.norm() + tolerance<float>(d_out) * original.norm();
+    BOOST_TEST((found - rest).norm() <= bound);
+    BOOST_TEST(update.norm() > bound);
+  };
+  double const of_bfloat16 = std::ldexp(1.0, -8), of_float16 = std::ldexp(1.0, -11);
+  BOOST_TEST_CONTEXT("PiSSA")
+  check(bfloat16{}, of_bfloat16, 1, [&](auto& w, auto& down, auto& up) {
+    stiefelx::random_stream stream{1, 0};
+    stiefelx::pissa_lora(ctx, stream, scaling, w, down, up);
+  });
+  BOOST_TEST_CONTEXT("OLoRA")
+  check(float16{}, of_float16, 1,
+        [&](auto& w, auto& down, auto& up) { stiefelx::olora(ctx, scaling, w, down, up); });
+  BOOST_TEST_CONTEXT("GOAT")
+  check(bfloat16{}, of_bfloat16, 1.0 / 3, [&](auto& w, auto& down, auto& up) {
+    stiefelx::random_stream stream{1, 0};
+    stiefelx::goat_lora(ctx, stream, 3, scaling, w, down, up);
+  });
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -2,7 +2,9 @@
 //
 // Three factors, lengths of rows, and merging: against the dense weight that they stand for.
 
+#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <string>
 
 #include <boost/test/unit_test.hpp>
@@ -90,6 +92,11 @@ void check(Layer& layer, values const& at, matrix const& c, char const* name,
   BOOST_TEST_CONTEXT(name) BOOST_TEST(is_gradient(loss, at.*member, gradient, 8, 9));
 }
 
+template <class Place, class A, class B>
+bool same_bits(Place& p, A const& a, A const& b, B const& c, B const& d) {
+  return p.down(a) == p.down(b) && p.down(c) == p.down(d);
+}
+
 }  // namespace
 
 BOOST_AUTO_TEST_SUITE(lora_variants)
@@ -105,14 +112,20 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(three_factors_agree_with_their_product_and_differe
 
   auto& p = layer.p;
   auto ddown = p.up(zero(d_in, r)), dmiddle = p.up(zero(r, r)), dup = p.up(zero(r, d_out));
-  auto dx = p.up(matrix::Ones(d_in, tokens));
-  stiefelx::factored_lora_backward(p.ctx, p.up(at.down), p.up(at.middle), p.up(at.up), scaling,
-                                   p.up(at.x), p.up(layer.h), p.up(layer.g),
-                                   p.up(wave_gradient(c, y)), ddown, dmiddle, dup, 0.5, dx);
+  auto const x = p.up(at.x);
+  auto dx = p.up(at.x), both = p.up(at.x), dv = p.up(zero(d_in, r));
+  auto const backward = [&](auto const& in, auto& da, auto& out) {
+    stiefelx::factored_lora_backward(p.ctx, p.up(at.down), p.up(at.middle), p.up(at.up), scaling,
+                                     in, p.up(layer.h), p.up(layer.g), p.up(wave_gradient(c, y)),
+                                     da, dmiddle, dup, 0.5, out);
+  };
+  backward(x, ddown, dx);
   check(layer, at, c, "down", &values::down, p.down(ddown));
   check(layer, at, c, "middle", &values::middle, p.down(dmiddle));
   check(layer, at, c, "up", &values::up, p.down(dup));
-  check(layer, at, c, "x", &values::x, p.down(dx) - matrix::Constant(d_in, tokens, 0.5));
+  check(layer, at, c, "x", &values::x, p.down(dx) - 0.5 * at.x);
+  backward(both, dv, both);
+  BOOST_TEST_CONTEXT("dx is x") BOOST_TEST(same_bits(p, both, dx, dv, ddown));
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(norms_are_those_of_the_dense_rows, Case, real_cases) {
@@ -147,15 +160,22 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(rows_of_the_adapted_weight_get_their_magnitudes, C
   auto& p = layer.p;
   auto dmagnitude = p.up(zero(1, d_out)), ddown = p.up(zero(d_in, r)), dup = p.up(zero(r, d_out));
   auto dz = p.up(wave_gradient(c, y)), dx = p.up(matrix::Ones(d_in, tokens));
-  auto const& dy = dz;
-  stiefelx::dora_backward(p.ctx, p.up(at.magnitude), p.up(layer.norms), p.up(at.down), p.up(at.up),
-                          scaling, p.up(at.x), p.up(layer.z), p.up(layer.h), dy, dmagnitude, ddown,
-                          dup, dz, 0, dx);
+  auto both = p.up(at.x), again = p.up(wave_gradient(c, y)), dv = p.up(zero(d_in, r));
+  auto const x = p.up(at.x);
+  auto const backward = [&](auto const& in, auto& dw, auto& da, auto& out) {
+    auto const& dy = dw;
+    stiefelx::dora_backward(p.ctx, p.up(at.magnitude), p.up(layer.norms), p.up(at.down),
+                            p.up(at.up), scaling, in, p.up(layer.z), p.up(layer.h), dy, dmagnitude,
+                            da, dup, dw, 0, out);
+  };
+  backward(x, dz, ddown, dx);
   // Norms are constants of the gradient, so forward() keeps those of `at`.
   check(layer, at, c, "magnitude", &values::magnitude, p.down(dmagnitude));
   check(layer, at, c, "down", &values::down, p.down(ddown));
   check(layer, at, c, "up", &values::up, p.down(dup));
   check(layer, at, c, "x", &values::x, p.down(dx) + at.frozen.transpose() * p.down(dz));
+  backward(both, again, dv, both);
+  BOOST_TEST_CONTEXT("dx is x") BOOST_TEST(same_bits(p, both, dx, dv, ddown));
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(a_row_without_a_direction_gives_zero, Case, double_cases) {
@@ -188,6 +208,50 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(a_merged_weight_is_the_dense_one_and_comes_apart, 
   BOOST_TEST(near(p.down(w), at.frozen, tolerance<double>(r), at.adapted().norm()));
 }
 
+// A layer and its merged weight sum the same products of W, B, A and x in another order, so neither is
+// further from the exact output than rounding of sums as large as the norms' product.
+BOOST_AUTO_TEST_CASE_TEMPLATE(a_merged_weight_gives_the_output_of_its_layer, Case, double_cases) {
+  values at;
+  at.frozen.row(2).setZero();
+  at.up.col(2).setZero();
+  double const size = (at.frozen.norm() + scaling * at.up.norm() * at.down.norm()) * at.x.norm();
+  double const bound = tolerance<double>(d_in + r);
+  factored<Case> three;
+  auto& p = three.p;
+  auto w = p.up(at.frozen);
+  stiefelx::merge_factored_lora(p.ctx, p.up(at.down), p.up(at.middle), p.up(at.up), scaling, w);
+  matrix const sum = at.frozen * at.x + three.forward(at);
+  BOOST_TEST(near(p.down(w) * at.x, sum, bound, size * (1 + at.middle.norm())));
+
+  weighted<Case> rows;
+  rows.measure(at);
+  auto v = rows.p.up(at.frozen);
+  stiefelx::merge_dora(rows.p.ctx, rows.p.up(at.magnitude), rows.p.up(at.down), rows.p.up(at.up),
+                       scaling, v);
+  matrix const merged = rows.p.down(v), y = rows.forward(at);
+  double longest = 0;
+  for (index_t j = 0; j < d_out; ++j)
+    if (j != 2) longest = std::max(longest, std::abs(at.magnitude(0, j) / rows.norms(0, j)));
+  BOOST_TEST(near(merged * at.x, y, bound, longest * size));
+  // The row without a direction.
+  BOOST_TEST(merged.row(2).isZero(0));
+  BOOST_TEST(!y.row(1).isZero(0));
+}
+
+BOOST_AUTO_TEST_CASE(a_merge_of_rows_into_two_bytes_rounds_once) {
+  stiefelx::host::context ctx;
+  values const at;
+  matrix_x<stiefelx::bfloat16> v(d_out, d_in), stored(d_out, d_in);
+  copy(ctx, at.frozen, v);
+  matrix_x<float> const down = at.down.cast<float>(), up = at.up.cast<float>(),
+                        magnitude = at.magnitude.cast<float>();
+  matrix_x<float> wide = v.cast<float>();
+  stiefelx::merge_dora(ctx, magnitude, down, up, scaling, v);
+  stiefelx::merge_dora(ctx, magnitude, down, up, scaling, wide);
+  copy(ctx, wide, stored);
+  BOOST_TEST((v.cast<float>() == stored.cast<float>()));
+}
+
 BOOST_AUTO_TEST_CASE_TEMPLATE(a_mixture_with_fixed_gates_merges_and_others_are_refused, Case,
                               double_cases) {
   using stiefelx::mixing;
@@ -218,6 +282,30 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(a_mixture_with_fixed_gates_merges_and_others_are_r
              "linear in x");
   BOOST_TEST(refusal(zero(3, 1), mixing::none) == "merge_experts: gates is 3x1, expected 2x1");
   BOOST_TEST(near(p.down(w), expected, tolerance<double>(2 * r)));
+
+  // One A for both, with one factor and with a factor each.
+  matrix factors(1, 2), plain = at.frozen, scaled = at.frozen;
+  factors << 2, -0.25;
+  for (index_t e = 0; e < 2; ++e) {
+    matrix const own = gates(e, 0) * up.middleRows(e * r, r).transpose() * at.down.transpose();
+    plain += scaling * own;
+    scaled += factors(0, e) * own;
+  }
+  auto one = p.up(at.down), v = p.up(at.frozen), u = p.up(at.frozen), each = p.up(factors);
+  auto const shared = stiefelx::hydra_experts(one, b, 2, scaling);
+  stiefelx::merge_experts(p.ctx, shared, p.up(gates), mixing::none, v);
+  stiefelx::merge_experts(p.ctx, stiefelx::hydra_experts(one, b, 2, each), p.up(gates),
+                          mixing::none, u);
+  BOOST_TEST(near(p.down(v), plain, tolerance<double>(2 * r)));
+  BOOST_TEST(near(p.down(u), scaled, tolerance<double>(2 * r)));
+  auto const refused = [&](matrix const& g, mixing kind) {
+    return message_of([&] { stiefelx::merge_experts(p.ctx, shared, p.up(g), kind, v); });
+  };
+  BOOST_TEST(refused(zero(2, tokens), mixing::none) == refusal(zero(2, tokens), mixing::none));
+  BOOST_TEST(refused(gates, mixing::symmetric) ==
+             "merge_experts: kind is 4, expected mixing::none: an orthogonalized mixture is not "
+             "linear in x");
+  BOOST_TEST(near(p.down(v), plain, tolerance<double>(2 * r)));
 }
 
 BOOST_AUTO_TEST_CASE(scalings_are_alpha_over_the_rank_or_its_root) {
@@ -250,6 +338,62 @@ BOOST_AUTO_TEST_CASE(wrong_shapes_and_overlap_are_named) {
   BOOST_TEST(weigh(v.magnitude, wrong) == "dora_forward: norms is 2x2, expected 1x7");
   BOOST_TEST(message_of([&] { stiefelx::merge_lora(ctx, v.down, v.up, 1, wrong); }) ==
              "merge_lora: up is 3x7, expected 3x2");
+  matrix w = v.frozen;
+  BOOST_TEST(message_of([&] { stiefelx::merge_dora(ctx, wrong, v.down, v.up, 1, w); }) ==
+             "merge_dora: magnitude is 2x2, expected 1x7");
+  BOOST_TEST(message_of([&] { stiefelx::merge_factored_lora(ctx, v.down, wrong, v.up, 1, w); }) ==
+             "merge_factored_lora: middle is 2x2, expected 3x3");
+  BOOST_TEST((w == v.frozen));
+}
+
+// Square, so that an input has the shape of a gradient.
+BOOST_AUTO_TEST_CASE(misuse_of_a_backward_call_is_named_and_changes_no_gradient) {
+  stiefelx::host::context ctx;
+  index_t const n = 3;
+  auto const random = [&](std::uint64_t seed) { return random_matrix<double>(n, n, seed); };
+  matrix down = random(1), middle = random(2), up = random(3), x = random(4), h = random(5),
+         z = random(6), dy = random(7), magnitude = random_matrix<double>(1, n, 8),
+         norms = matrix::Ones(1, n), dmagnitude = zero(1, n), ddown = zero(n, n),
+         dmiddle = zero(n, n), dup = zero(n, n), dz = zero(n, n), dx = zero(n, n),
+         wrong = zero(2, 2);
+  auto const rows = [&](auto const& t, auto const& saved, auto& dm, auto& da, auto& db, auto& dw) {
+    return message_of([&] {
+      stiefelx::dora_backward(ctx, magnitude, norms, down, up, 1, t, z, saved, dy, dm, da, db, dz,
+                              1, dw);
+    });
+  };
+  auto const three = [&](auto& da, auto& dm, auto& db) {
+    return message_of([&] {
+      stiefelx::factored_lora_backward(ctx, down, middle, up, 1, x, h, h, dy, da, dm, db, 1, dx);
+    });
+  };
+  matrix const tall = zero(2, n);
+  BOOST_TEST(rows(tall, h, dmagnitude, ddown, dup, dx) == "dora_backward: x is 2x3, expected 3x3");
+  BOOST_TEST(rows(x, tall, dmagnitude, ddown, dup, dx) == "dora_backward: h is 2x3, expected 3x3");
+  BOOST_TEST(rows(x, h, wrong, ddown, dup, dx) == "dora_backward: dmagnitude is 2x2, expected 1x3");
+  BOOST_TEST(rows(x, h, dmagnitude, wrong, dup, dx) == "dora_backward: ddown is 2x2, expected 3x3");
+  BOOST_TEST(rows(x, h, dmagnitude, ddown, wrong, dx) == "dora_backward: dup is 2x2, expected 3x3");
+  BOOST_TEST(rows(x, h, dmagnitude, ddown, dup, wrong) == "dora_backward: dx is 2x2, expected 3x3");
+
+  auto const overlap = [](std::string const& function, char const* output, char const* input) {
+    return function + ": " + output + " overlaps " + input + ", expected separate memory";
+  };
+  std::string const dora = "dora_backward", factors = "factored_lora_backward";
+  BOOST_TEST(rows(x, h, magnitude, ddown, dup, dx) == overlap(dora, "dmagnitude", "magnitude"));
+  BOOST_TEST(rows(x, h, dmagnitude, down, dup, dx) == overlap(dora, "ddown", "down"));
+  BOOST_TEST(rows(x, h, dmagnitude, x, dup, dx) == overlap(dora, "ddown", "x"));
+  BOOST_TEST(rows(x, h, dmagnitude, ddown, up, dx) == overlap(dora, "dup", "up"));
+  BOOST_TEST(rows(x, h, dmagnitude, ddown, dy, dx) == overlap(dora, "dup", "dy"));
+  BOOST_TEST(rows(x, h, dmagnitude, ddown, dz, dx) == overlap(dora, "dup", "dz"));
+  BOOST_TEST(three(down, dmiddle, dup) == overlap(factors, "ddown", "down"));
+  BOOST_TEST(three(x, dmiddle, dup) == overlap(factors, "ddown", "x"));
+  BOOST_TEST(three(ddown, middle, dup) == overlap(factors, "dmiddle", "middle"));
+  BOOST_TEST(three(ddown, dmiddle, up) == overlap(factors, "dup", "up"));
+  BOOST_TEST(three(ddown, dmiddle, dy) == overlap(factors, "dup", "dy"));
+  for (matrix const* gradient : {&dmagnitude, &ddown, &dmiddle, &dup, &dz, &dx})
+    BOOST_TEST(gradient->isZero(0));
+  // One matrix for two gradients gets the sum.
+  BOOST_TEST(rows(x, h, dmagnitude, ddown, ddown, dx) == "nothing was thrown");
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -22,10 +22,12 @@ def softmax_top(scores, k):
     return p, chosen, weights
 
 
-def balance(p, chosen, experts):
-    """E times the sum of shares of choices times mean probabilities."""
-    shares = torch.stack([(chosen == e).double().mean() for e in range(experts)])
-    return experts * (shares * p.mean(0)).sum()
+def balance(p, chosen, experts, nulls=0):
+    """N times the sum of shares of choices times mean probabilities; null experts share alike."""
+    shares = torch.stack([(chosen == e).double().mean() for e in range(experts + nulls)])
+    if nulls > 0:
+        shares[experts:] = shares[experts:].mean()
+    return (experts + nulls) * (shares * p.mean(0)).sum()
 
 
 def experts_outputs(v, x):
@@ -102,7 +104,8 @@ def adamoe(v, x):
     weights = weights * is_true / torch.where(total > 0, total, torch.ones_like(total))
     outputs = experts_outputs(v, x)
     outputs = torch.cat([outputs, torch.zeros(TOKENS, 2, OUT)], 1)
-    return mixed(v, x, pick(outputs, chosen), weights), 0
+    loss = 0.1 * balance(p, chosen, EXPERTS, 2)
+    return mixed(v, x, pick(outputs, chosen), weights), loss
 
 
 # The tokens of two tasks.

@@ -32,6 +32,17 @@ struct overlap_of_outputs {
   }
 };
 
+template <class S>
+struct overlap_of_experts {
+  archetype::context& ctx;
+  owned<double>& loss;
+
+  template <class Routing, class E, class DE>
+  void operator()(Routing const& routes, E const& outputs, DE& doutputs) const {
+    expert_orthogonality_loss(ctx, 0.1, outputs, routes.ids, every_token{}, loss, doutputs);
+  }
+};
+
 template <class S, class Experts>
 void routed_layer(archetype::context& ctx, Experts const& experts, owned<S>& w, owned<S>& x,
                   owned<S>& y, owned<double>& loss) {
@@ -68,7 +79,9 @@ void layers(archetype::context& ctx, owned<S>& w, owned<S>& x, owned<S>& y, owne
   mixlora_backward(ctx, block, saved, x, y, no_routing_loss{}, mixlora_gradients(g, g, g, w), 1, x);
   mixlora_layer const orthogonal(ffn_experts(w, w, w, bank, bank, bank), w, top_p{},
                                  mixing_options{});
-  (void)mixlora_forward(ctx, orthogonal, x, y);
+  auto mixed = mixlora_forward(ctx, orthogonal, ffn_dropout{}, x, y);
+  mixlora_backward(ctx, orthogonal, mixed, x, y, no_routing_loss{}, mixlora_gradients(g, g, g, w),
+                   1, x, overlap_of_experts<S>{ctx, loss});
 }
 
 template void layers(archetype::context&, owned<float>&, owned<float>&, owned<float>&,

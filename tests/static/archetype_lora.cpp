@@ -46,6 +46,8 @@ void adapters(archetype::context& ctx, owned<S>& down, owned<S>& middle, owned<S
   dora_forward(ctx, m, norms, down, up, s, x, y, y, h);
   dora_backward(ctx, m, norms, down, up, s, x, y, h, y, m, down, up, y, 0, x);
   merge_lora(ctx, down, up, s, y);
+  merge_factored_lora(ctx, down, middle, up, s, y);
+  merge_dora(ctx, m, down, up, s, y);
   kaiming_lora(ctx, stream, down);
   gaussian_lora(ctx, stream, 8, down.middleCols(0, 8));
   orthogonal_lora(ctx, stream, 0.1, down, up);
@@ -78,6 +80,7 @@ void blocks(archetype::context& ctx, owned<double>& w, owned<double>& x, owned<d
   moe_lora_backward(ctx, bank, kept.routes, dropped, mask, dropout_place::expert_input, x, e, w, w,
                     x, 1, x);
   auto const hydra = hydra_experts(w, w, 2, 1.0);
+  merge_experts(ctx, hydra, x, mixing::none, w);
   auto held = hydra_lora_forward(ctx, hydra, kept.routes, x, e);
   hydra_lora_backward(ctx, hydra, kept.routes, held, x, e, w, w, w, 1, x);
 }

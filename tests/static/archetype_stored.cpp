@@ -10,6 +10,8 @@
 #include <stiefelx/nn/lora_dropout.hpp>
 #include <stiefelx/nn/merge_lora.hpp>
 #include <stiefelx/nn/moe_lora_dropout.hpp>
+#include <stiefelx/nn/spectral_initialization.hpp>
+#include <stiefelx/nn/task_layer.hpp>
 #include <support/archetype/batch.hpp>
 #include <support/archetype/verbs.hpp>
 
@@ -37,6 +39,12 @@ void stored_layers(archetype::context& ctx, stored<W>& w, stored<V>& v, floats& 
   dora_forward(ctx, w, norms, v, w, 1, x, g, g, g);
   dora_backward(ctx, w, norms, v, w, 1, x, g, g, g, g, g, g, g, 0, g);
   merge_lora(ctx, v, v, 1, w);
+  merge_factored_lora(ctx, v, w, v, 1, w);
+  merge_dora(ctx, w, v, v, 1, w);
+  random_stream stream{1, 0};
+  pissa_lora(ctx, stream, 1, w, g, g);
+  olora(ctx, 1, v, g, g);
+  goat_lora(ctx, stream, 2, 1, w, g, g);
   merge_lora(ctx, v, g, 1, g);
 }
 
@@ -54,6 +62,9 @@ void stored_experts(archetype::context& ctx, stored<bfloat16>& w, stored<float16
   auto saved = ffn_experts_forward(ctx, block, ids, x, g);
   ffn_experts_backward(ctx, block, ids, saved, x, g, lora_gradients(g, g), lora_gradients(g, g),
                        lora_gradients(g, g), 1, g);
+  auto some = ffn_experts_forward(ctx, block, ffn_dropout{}, ids, x, g);
+  ffn_experts_backward(ctx, block, ids, some, x, g, lora_gradients(g, g), lora_gradients(g, g),
+                       lora_gradients(g, g), 1, g);
   expert_layer const layer{bank, v, top_k{.k = 2}, mixing_options{.kind = mixing::orthogonal}};
   auto kept = expert_layer_forward(ctx, layer, x, g);
   expert_layer_backward(ctx, layer, kept, x, g, no_routing_loss{}, expert_layer_gradients(g, g, g),
@@ -63,6 +74,11 @@ void stored_experts(archetype::context& ctx, stored<bfloat16>& w, stored<float16
   moe_lora_backward(ctx, bank, kept.routes, dropped, mask, dropout_place::expert_input, x, g, g, g,
                     g, 1, g);
   auto const hydra = hydra_experts(w, v, 2, 1.0);
+  merge_experts(ctx, hydra, x, mixing::none, v);
+  task_layer const task(bank, w, v);
+  auto of_tasks = task_layer_forward(ctx, task, ids, x, g, token_weights(x));
+  task_layer_backward(ctx, task, of_tasks, ids, x, g, no_routing_loss{},
+                      task_layer_gradients(g, g, g, g), 1, g);
   auto held = hydra_lora_forward(ctx, hydra, kept.routes, x, g);
   hydra_lora_backward(ctx, hydra, kept.routes, held, x, g, g, g, g, 1, g);
 }

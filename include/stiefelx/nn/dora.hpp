@@ -197,7 +197,9 @@ void dora_forward(Ctx& ctx, M const& magnitude, N const& norms, Down const& down
 /// \f$ \bar m_j \mathrel{+}= \sum_t \bar y_{jt} z_{jt} / n_j \f$ and \f$ \bar z_j = m_j \bar y_j / n_j \f$; from
 /// there on the gradients are those of lora_backward() with \f$ \bar z \f$. The norms n depend on A
 /// and B as well, and the method leaves that part out on purpose. Parameter gradients accumulate,
-/// dz is overwritten, dx takes beta and does not hold the frozen layer's part \f$ W^T \bar z \f$.
+/// dz is overwritten, dx takes beta and does not hold the frozen layer's part \f$ W^T \bar z \f$. A
+/// parameter's gradient overlaps neither the parameter nor x, dy and dz, as in lora_backward(); dx may
+/// be x.
 ///
 /// \param[in]     ctx         where to run; nothing waits
 /// \param[in]     magnitude   1 x d_out
@@ -209,14 +211,14 @@ void dora_forward(Ctx& ctx, M const& magnitude, N const& norms, Down const& down
 /// \param[in]     z           d_out x T, of the forward call
 /// \param[in]     h           r x T, of the forward call
 /// \param[in]     dy          d_out x T
-/// \param[in,out] dmagnitude  1 x d_out, accumulates
-/// \param[in,out] ddown       d_in x r, accumulates
-/// \param[in,out] dup         r x d_out, accumulates
+/// \param[in,out] dmagnitude  1 x d_out, accumulates; must not overlap magnitude
+/// \param[in,out] ddown       d_in x r, accumulates; must not overlap down or x
+/// \param[in,out] dup         r x d_out, accumulates; must not overlap up, dy or dz
 /// \param[out]    dz          d_out x T, the gradient of W x; may be dy
 /// \param[in]     beta        factor of what dx holds; with 0 it is not read
-/// \param[in,out] dx          d_in x T; must not overlap dy or dz
+/// \param[in,out] dx          d_in x T; must not overlap dy or dz; may be x
 /// \throws shape_error  if a shape does not fit
-/// \throws alias_error  if dz overlaps dy without being dy, or dx overlaps dy or dz
+/// \throws alias_error  if dz overlaps dy without being dy, or an output what it must not
 /// \par Cost
 /// That of lora_backward() and two passes over dy.
 template <class Ctx, RealWeight M, RealMatrix N, RealWeight Down, RealWeight Up, RealMatrix X,
@@ -229,15 +231,25 @@ void dora_backward(Ctx& ctx, M const& magnitude, N const& norms, Down const& dow
                    double scaling, X const& x, Z const& z, H const& h, DY const& dy,
                    DM&& dmagnitude, DDown&& ddown, DUp&& dup, DZ&& dz, double beta, DX&& dx) {
   index_t const d_out = up.cols(), tokens = x.cols();
-  expect_shape("dora_backward", "magnitude", magnitude, 1, d_out);
-  expect_shape("dora_backward", "norms", norms, 1, d_out);
-  expect_shape("dora_backward", "z", z, d_out, tokens);
-  expect_shape("dora_backward", "dy", dy, d_out, tokens);
-  expect_shape("dora_backward", "dmagnitude", dmagnitude, 1, d_out);
-  expect_shape("dora_backward", "dz", dz, d_out, tokens);
-  expect_same_or_distinct(ctx, "dora_backward", "dz", dz, "dy", dy);
-  expect_distinct(ctx, "dora_backward", "dx", dx, "dy", dy);
-  expect_distinct(ctx, "dora_backward", "dx", dx, "dz", dz);
+  char const* const name = "dora_backward";
+  expect_shape(name, "magnitude", magnitude, 1, d_out);
+  expect_shape(name, "norms", norms, 1, d_out);
+  expect_shape(name, "x", x, down.rows(), tokens);
+  expect_shape(name, "z", z, d_out, tokens);
+  expect_shape(name, "h", h, down.cols(), tokens);
+  expect_shape(name, "dy", dy, d_out, tokens);
+  expect_shape(name, "dmagnitude", dmagnitude, 1, d_out);
+  expect_shape(name, "up", up, down.cols(), d_out);
+  expect_shape(name, "ddown", ddown, down.rows(), down.cols());
+  expect_shape(name, "dup", dup, up.rows(), d_out);
+  expect_shape(name, "dz", dz, d_out, tokens);
+  expect_shape(name, "dx", dx, down.rows(), tokens);
+  expect_same_or_distinct(ctx, name, "dz", dz, "dy", dy);
+  expect_distinct(ctx, name, "dx", dx, "dy", dy);
+  expect_distinct(ctx, name, "dx", dx, "dz", dz);
+  expect_distinct(ctx, name, "dmagnitude", dmagnitude, "magnitude", magnitude);
+  expect_distinct(ctx, name, "dup", dup, "dz", dz);
+  detail::expect_own_gradients(ctx, name, down, up, x, dy, ddown, dup);
   auto const& wide = widened_weight(ctx, magnitude);
   auto const& lengths = dense(ctx, wide);
   auto const& divisors = dense(ctx, norms);

@@ -4,6 +4,7 @@
 #include <stiefelx/core/context.hpp>
 #include <stiefelx/nn/expert_overlap.hpp>
 #include <stiefelx/nn/token_sums.hpp>
+#include <stiefelx/team/column.hpp>
 #include <stiefelx/team/team.hpp>
 
 namespace stiefelx {
@@ -45,7 +46,7 @@ struct output_overlap_body {
       for (index_t i = j; i < k; ++i) {
         bool const filled = id[i] >= 0 && id[j] >= 0;
         double const sum =
-            filled ? wide_dot(team, e.column(t * k + i), e.column(t * k + j), e.rows) : 0;
+            filled ? wide_dot<8>(team, e.column(t * k + i), e.column(t * k + j), e.rows) : 0;
         if (team.rank() != 0) continue;
         g[i + j * k] = sum;
         g[j + i * k] = sum;
@@ -67,23 +68,6 @@ struct output_overlap_body {
         for (index_t row = team.rank(); row < e.rows; row += team.size())
           to[row] += static_cast<S>(factor * static_cast<double>(from[row]));
       }
-  }
-
- private:
-  template <Team Lanes, class S>
-  STIEFELX_HD static double wide_dot(Lanes const& team, S const* a, S const* b, index_t rows) {
-    // Independent partial sums let the compiler keep several vectors in flight.
-    constexpr index_t ways = 8;
-    double part[ways] = {};
-    index_t i = team.rank() * ways;
-    for (; i + ways <= rows; i += team.size() * ways)
-      for (index_t l = 0; l < ways; ++l)
-        part[l] += static_cast<double>(a[i + l]) * static_cast<double>(b[i + l]);
-    for (index_t l = 0; i + l < rows; ++l)
-      part[l] += static_cast<double>(a[i + l]) * static_cast<double>(b[i + l]);
-    for (index_t width = ways / 2; width > 0; width /= 2)
-      for (index_t l = 0; l < width; ++l) part[l] += part[l + width];
-    return team.sum(part[0]);
   }
 };
 

@@ -3,6 +3,7 @@
 
 #include <stiefelx/core/context.hpp>
 #include <stiefelx/nn/beta.hpp>
+#include <stiefelx/nn/lora.hpp>
 #include <stiefelx/nn/stored_weights.hpp>
 
 namespace stiefelx {
@@ -57,7 +58,8 @@ void factored_lora_forward(Ctx& ctx, Down const& down, Middle const& middle, Up 
 ///
 /// With \f$ \bar g = s\,U^T \bar y \f$ and \f$ \bar h = M^T \bar g \f$: \f$ \bar U^T \mathrel{+}= s\,g \bar y^T \f$,
 /// \f$ \bar M^T \mathrel{+}= h \bar g^T \f$, \f$ \bar V \mathrel{+}= x \bar h^T \f$, \f$ \bar x = \beta \bar x + V
-/// \bar h \f$. These are Euclidean gradients. Parameter gradients accumulate; dx takes beta.
+/// \bar h \f$. These are Euclidean gradients. Parameter gradients accumulate; dx takes beta. A parameter's
+/// gradient overlaps neither the parameter nor x and dy, as in lora_backward(); dx may be x.
 ///
 /// \param[in]     ctx      where to run; nothing waits
 /// \param[in]     down     d_in x r
@@ -68,13 +70,13 @@ void factored_lora_forward(Ctx& ctx, Down const& down, Middle const& middle, Up 
 /// \param[in]     h        r x T, of the forward call
 /// \param[in]     g        r x T, of the forward call
 /// \param[in]     dy       d_out x T
-/// \param[in,out] ddown    d_in x r, accumulates
-/// \param[in,out] dmiddle  r x r, accumulates
-/// \param[in,out] dup      r x d_out, accumulates
+/// \param[in,out] ddown    d_in x r, accumulates; must not overlap down or x
+/// \param[in,out] dmiddle  r x r, accumulates; must not overlap middle
+/// \param[in,out] dup      r x d_out, accumulates; must not overlap up or dy
 /// \param[in]     beta     factor of what dx holds; with 0 it is not read
-/// \param[in,out] dx       d_in x T; must not overlap dy
+/// \param[in,out] dx       d_in x T; must not overlap dy; may be x
 /// \throws shape_error  if a shape does not fit
-/// \throws alias_error  if dx overlaps dy
+/// \throws alias_error  if an output overlaps what it must not
 /// \par Cost
 /// 4 r (d_in + r + d_out) T flops, two r x T scratch matrices.
 template <class Ctx, RealWeight Down, RealWeight Middle, RealWeight Up, RealMatrix X, RealMatrix H,
@@ -98,6 +100,8 @@ void factored_lora_backward(Ctx& ctx, Down const& down, Middle const& middle, Up
   expect_shape(name, "dup", dup, r, up.cols());
   expect_shape(name, "dx", dx, down.rows(), tokens);
   expect_distinct(ctx, name, "dx", dx, "dy", dy);
+  expect_distinct(ctx, name, "dmiddle", dmiddle, "middle", middle);
+  detail::expect_own_gradients(ctx, name, down, up, x, dy, ddown, dup);
   auto dg = product(ctx, widened_weight(ctx, up), dy);
   scale(ctx, scaling, dg);
   auto const dh = product(ctx, widened_weight(ctx, middle), dg);

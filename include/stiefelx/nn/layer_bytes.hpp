@@ -30,12 +30,13 @@ index_t routing_bytes(index_t rows, index_t chosen, index_t tokens) {
 /// Sizes of a call of mixlora_forward().
 /// \ingroup nn
 struct mixlora_sizes {
-  index_t rows;         ///< columns of the router, null experts included
-  index_t chosen;       ///< k
-  index_t ranks;        ///< sum of the ranks of the three banks
-  index_t width;        ///< d, rows of x and y
-  index_t inner_width;  ///< d_ff
-  index_t tokens;       ///< T
+  index_t rows;               ///< columns of the router, null experts included
+  index_t chosen;             ///< k
+  index_t ranks;              ///< sum of the ranks of the three banks
+  index_t width;              ///< d, rows of x and y
+  index_t inner_width;        ///< d_ff
+  index_t tokens;             ///< T
+  bool drops_inputs = false;  ///< dropout of the banks' inputs, which takes scratch of their size
 };
 
 /// \brief Bytes of a mixlora_saved.
@@ -64,8 +65,11 @@ template <class S>
 index_t workspace_bytes(mixlora_sizes n) {
   constexpr index_t number = sizeof(S);
   index_t const slots = n.chosen * n.tokens;
+  // The bank of the output has as many columns as there are slots, and others as tokens.
+  index_t const wide = n.inner_width * slots, narrow = n.width * n.tokens;
+  index_t const seen = n.drops_inputs ? (wide < narrow ? narrow : wide) : 0;
   return number * (slots * (n.width + n.inner_width + 2 * n.ranks + 1) +
-                   (n.rows + n.inner_width) * n.tokens);
+                   (n.rows + n.inner_width) * n.tokens + 2 * seen);
 }
 
 }  // namespace stiefelx

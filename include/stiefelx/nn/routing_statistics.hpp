@@ -90,7 +90,7 @@ struct routing_statistics_body {
   /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
 
-  /// \param[in]     team             lanes; one works
+  /// \param[in]     team             lanes share the experts
   /// \param[in]     sums             (N + 1) x 1, of probability_sums_body
   /// \param[in]     counts           (E + 2) x 1, of expert_counts_body
   /// \param[in,out] mean_entropy     1 x 1, the sum on entry
@@ -108,28 +108,33 @@ struct routing_statistics_body {
                               matrix_ref<double> null_share, matrix_ref<double> entropy_of_mean,
                               matrix_ref<double> largest_load, matrix_ref<double> dead_experts,
                               matrix_ref<double> tokens) const {
-    if (team.rank() != 0) return;
     index_t const experts = load.cols;
     double const weight = sums(0, 0);
-    double choices = 0, largest = 0, dead = 0, entropy = 0;
-    for (index_t e = 0; e <= experts; ++e) choices += counts(e, 0);
-    auto const share = [&](double part, double whole) { return whole > 0 ? part / whole : 0; };
-    for (index_t e = 0; e < experts; ++e) {
+    double choices = 0;
+    for (index_t e = team.rank(); e <= experts; e += team.size()) choices += counts(e, 0);
+    choices = team.sum(choices);
+    auto const share = [](double part, double whole) { return whole > 0 ? part / whole : 0; };
+    // What is below the threshold, and the entropy.
+    double totals[2] = {};
+    for (index_t e = team.rank(); e < experts; e += team.size()) {
       load(0, e) = share(counts(e, 0), choices);
-      double const relative = load(0, e) * static_cast<double>(experts);
-      if (relative > largest) largest = relative;
-      if (relative < dead_below) dead += 1;
+      if (load(0, e) * static_cast<double>(experts) < dead_below) totals[0] += 1;
     }
-    for (index_t e = 0; e < probability.cols; ++e) {
+    for (index_t e = team.rank(); e < probability.cols; e += team.size()) {
       double const q = share(sums(e + 1, 0), weight);
       probability(0, e) = q;
-      if (q > 0) entropy -= q * std::log(q);
+      if (q > 0) totals[1] -= q * std::log(q);
     }
+    sum_to_first(team, totals);
+    team.barrier();
+    if (team.rank() != 0) return;
+    double largest = 0;
+    for (index_t e = 0; e < experts; ++e) largest = load(0, e) > largest ? load(0, e) : largest;
     null_share(0, 0) = share(counts(experts, 0), choices);
-    entropy_of_mean(0, 0) = entropy;
+    entropy_of_mean(0, 0) = totals[1];
     mean_entropy(0, 0) = share(mean_entropy(0, 0), weight);
-    largest_load(0, 0) = largest;
-    dead_experts(0, 0) = dead;
+    largest_load(0, 0) = largest * static_cast<double>(experts);
+    dead_experts(0, 0) = totals[0];
     tokens(0, 0) = weight;
   }
 };

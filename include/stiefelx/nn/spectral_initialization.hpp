@@ -5,6 +5,7 @@
 
 #include <stiefelx/core/context.hpp>
 #include <stiefelx/core/random.hpp>
+#include <stiefelx/nn/stored_weights.hpp>
 #include <stiefelx/orth/householder_qr.hpp>
 #include <stiefelx/orth/randomized_svd.hpp>
 
@@ -16,6 +17,9 @@
 /// frozen one and the adapter moves what mattered most in it. The adapter then belongs to the changed
 /// W: save the changed W with it, or the first factors, which make an adapter of rank 2r for the
 /// original one.
+///
+/// A weight of two bytes an entry is widened as a whole, and what is left of it is rounded once: it and
+/// the adapter in float then make the original up to that rounding.
 
 namespace stiefelx {
 
@@ -55,6 +59,18 @@ void split_root(Ctx& ctx, double divisor, U const& u, R& w, V const& v, Down&& d
   copy(ctx, left.adjoint(), up);
 }
 
+// change(W) in the scalar of arithmetic; a weight of two bytes gets the result, rounded once.
+template <class Ctx, class W, class Change>
+void change_widened(Ctx& ctx, W&& frozen, Change const& change) {
+  if constexpr (NarrowScalar<scalar_t<W>>) {
+    auto wide = widened_weight(ctx, frozen);
+    change(wide);
+    copy(ctx, wide, frozen);
+  } else {
+    change(frozen);
+  }
+}
+
 }  // namespace detail
 
 /// \brief Principal singular values and vectors as first factors (PiSSA).
@@ -67,7 +83,7 @@ void split_root(Ctx& ctx, double divisor, U const& u, R& w, V const& v, Down&& d
 /// \param[in]     ctx      where to run; nothing waits
 /// \param[in,out] stream   advanced by one draw, for the start of the subspace iteration
 /// \param[in]     scaling  \f$ s \f$ of the adapter, above 0
-/// \param[in,out] frozen   d_out x d_in
+/// \param[in,out] frozen   d_out x d_in; of two bytes an entry it is rounded once
 /// \param[out]    down     d_in x r
 /// \param[out]    up       r x d_out
 /// \param[in]     options  how accurately the triples are found
@@ -76,20 +92,22 @@ void split_root(Ctx& ctx, double divisor, U const& u, R& w, V const& v, Down&& d
 /// \par Cost
 /// That of randomized_svd() and 2 r d_in d_out flops.
 /// \see \cite meng2024
-template <class Ctx, class W, class Down, class Up>
-  requires OutputMatrix<W> && OutputMatrix<Down> && OutputMatrix<Up> && SameScalar<W, Down, Up> &&
-           RealMatrix<W>
+template <class Ctx, RealWeight W, RealMatrix Down, RealMatrix Up>
+  requires OutputMatrix<W> && OutputMatrix<Down> && OutputMatrix<Up> && SameScalar<Down, Up> &&
+           StoredAs<scalar_t<Down>, W>
 void pissa_lora(Ctx& ctx, random_stream& stream, double scaling, W&& frozen, Down&& down, Up&& up,
                 randomized_svd_options options = {}) {
-  using S = scalar_t<W>;
+  using S = scalar_t<Down>;
   detail::expect_initialization("pissa_lora", frozen, down, up, scaling);
   index_t const r = down.cols();
   auto u = scratch<S>(ctx, frozen.rows(), r);
   auto w = scratch<S>(ctx, 1, r);
   auto v = scratch<S>(ctx, frozen.cols(), r);
-  randomized_svd(ctx, stream, frozen, u, w, v, options);
-  detail::split_root(ctx, scaling, u, w, v, down, up);
-  multiply_add(ctx, -scaling, up.adjoint(), down.adjoint(), frozen);
+  detail::change_widened(ctx, frozen, [&](auto& weight) {
+    randomized_svd(ctx, stream, weight, u, w, v, options);
+    detail::split_root(ctx, scaling, u, w, v, down, up);
+    multiply_add(ctx, -scaling, up.adjoint(), down.adjoint(), weight);
+  });
 }
 
 /// \brief Leading part of a QR factorization as first factors (OLoRA).
@@ -101,7 +119,7 @@ void pissa_lora(Ctx& ctx, random_stream& stream, double scaling, W&& frozen, Dow
 ///
 /// \param[in]     ctx      where to run; nothing waits
 /// \param[in]     scaling  \f$ s \f$ of the adapter, above 0
-/// \param[in,out] frozen   d_out x d_in
+/// \param[in,out] frozen   d_out x d_in; of two bytes an entry it is rounded once
 /// \param[out]    down     d_in x r
 /// \param[out]    up       r x d_out
 /// \throws shape_error   if a shape does not fit
@@ -109,19 +127,21 @@ void pissa_lora(Ctx& ctx, random_stream& stream, double scaling, W&& frozen, Dow
 /// \par Cost
 /// 4 r d_in d_out flops and a QR factorization of d_out x r.
 /// \see \cite buyukakyuz2024
-template <class Ctx, class W, class Down, class Up>
-  requires OutputMatrix<W> && OutputMatrix<Down> && OutputMatrix<Up> && SameScalar<W, Down, Up> &&
-           RealMatrix<W>
+template <class Ctx, RealWeight W, RealMatrix Down, RealMatrix Up>
+  requires OutputMatrix<W> && OutputMatrix<Down> && OutputMatrix<Up> && SameScalar<Down, Up> &&
+           StoredAs<scalar_t<Down>, W>
 void olora(Ctx& ctx, double scaling, W&& frozen, Down&& down, Up&& up) {
-  using S = scalar_t<W>;
+  using S = scalar_t<Down>;
   detail::expect_initialization("olora", frozen, down, up, scaling);
   index_t const r = down.cols();
   auto q = scratch<S>(ctx, frozen.rows(), r);
   auto triangle = scratch<S>(ctx, r, r);
-  householder_qr(ctx, frozen.middleCols(0, r), q, triangle);
-  multiply(ctx, frozen.adjoint(), q, down);
-  copy(ctx, q.adjoint(), up);
-  multiply_add(ctx, -scaling, up.adjoint(), down.adjoint(), frozen);
+  detail::change_widened(ctx, frozen, [&](auto& weight) {
+    householder_qr(ctx, weight.middleCols(0, r), q, triangle);
+    multiply(ctx, weight.adjoint(), q, down);
+    copy(ctx, q.adjoint(), up);
+    multiply_add(ctx, -scaling, up.adjoint(), down.adjoint(), weight);
+  });
 }
 
 /// Choices of goat_lora().
@@ -145,7 +165,7 @@ struct goat_options {
 /// \param[in,out] stream   advanced by one draw
 /// \param[in]     count    E
 /// \param[in]     scaling  \f$ s \f$ of the adapters, above 0
-/// \param[in,out] frozen   d_out x d_in
+/// \param[in,out] frozen   d_out x d_in; of two bytes an entry it is rounded once
 /// \param[out]    down     d_in x (E r)
 /// \param[out]    up       (E r) x d_out
 /// \param[in]     options  \f$ \rho \f$ and c
@@ -155,12 +175,12 @@ struct goat_options {
 /// \par Cost
 /// That of the whole singular value decomposition of W: for matrices up to a few thousand.
 /// \see \cite fan2025
-template <class Ctx, class W, class Down, class Up>
-  requires OutputMatrix<W> && OutputMatrix<Down> && OutputMatrix<Up> && SameScalar<W, Down, Up> &&
-           RealMatrix<W>
+template <class Ctx, RealWeight W, RealMatrix Down, RealMatrix Up>
+  requires OutputMatrix<W> && OutputMatrix<Down> && OutputMatrix<Up> && SameScalar<Down, Up> &&
+           StoredAs<scalar_t<Down>, W>
 void goat_lora(Ctx& ctx, random_stream& stream, index_t count, double scaling, W&& frozen,
                Down&& down, Up&& up, goat_options options = {}) {
-  using S = scalar_t<W>;
+  using S = scalar_t<Down>;
   detail::expect_initialization("goat_lora", frozen, down, up, scaling);
   expect_option(count >= 1, "goat_lora", "count", count, "a number of at least 1");
   index_t const r = down.cols() / count;
@@ -175,15 +195,17 @@ void goat_lora(Ctx& ctx, random_stream& stream, index_t count, double scaling, W
   auto u = scratch<S>(ctx, frozen.rows(), all);
   auto w = scratch<S>(ctx, 1, all);
   auto v = scratch<S>(ctx, frozen.cols(), all);
-  randomized_svd(ctx, stream, frozen, u, w, v, {.iterations = 0});
-  for (index_t e = 0; e < count; ++e) {
-    auto part = w.middleCols(e * segment, r);
-    detail::split_root(ctx, scaling * options.shrink, u.middleCols(e * segment, r), part,
-                       v.middleCols(e * segment, r), down.middleCols(e * r, r),
-                       up.middleRows(e * r, r));
-  }
   double const removed = options.removed > 0 ? options.removed : 1 / static_cast<double>(count);
-  multiply_add(ctx, -removed * scaling, up.adjoint(), down.adjoint(), frozen);
+  detail::change_widened(ctx, frozen, [&](auto& weight) {
+    randomized_svd(ctx, stream, weight, u, w, v, {.iterations = 0});
+    for (index_t e = 0; e < count; ++e) {
+      auto part = w.middleCols(e * segment, r);
+      detail::split_root(ctx, scaling * options.shrink, u.middleCols(e * segment, r), part,
+                         v.middleCols(e * segment, r), down.middleCols(e * r, r),
+                         up.middleRows(e * r, r));
+    }
+    multiply_add(ctx, -removed * scaling, up.adjoint(), down.adjoint(), weight);
+  });
 }
 
 }  // namespace stiefelx

@@ -55,12 +55,15 @@ task_layer_gradients(Down&, Up&, Router&, Embeddings&)
 /// \brief Adds the mixture of every token's task to the frozen layer's output.
 /// \ingroup nn
 ///
-/// task_scores(), route_scores() and moe_lora_forward(), one after the other.
+/// task_scores(), route_scores() and moe_lora_forward(), one after the other. A token of weight 0 gets no
+/// expert, so it adds nothing to y, dx and gradients, as long as what it holds is finite: products with a
+/// whole matrix of tokens multiply by zero.
 /// \param[in]     ctx    where to run; nothing waits
 /// \param[in]     layer  experts, router, embeddings and options
 /// \param[in]     tasks  1 x T of int, the task of a token; one that is no task has scores of zero
 /// \param[in]     x      d_in x T, a token is a column
 /// \param[in,out] y      d_out x T; starts as the frozen layer's output; must not overlap x
+/// \param[in]     terms  of route_scores(): token_weights, selection_bias and noise_scale
 /// \returns what task_layer_backward() needs, in scratch
 /// \throws shape_error   if a shape does not fit
 /// \throws alias_error   if y overlaps x
@@ -68,12 +71,13 @@ task_layer_gradients(Down&, Up&, Router&, Embeddings&)
 /// \par Cost
 /// That of moe_lora_forward(), and 2 d E tasks flops.
 /// \see \cite liu2024moelora
-template <class Ctx, class Layer, Matrix Tasks, RealMatrix X, class Y>
+template <class Ctx, class Layer, Matrix Tasks, RealMatrix X, class Y, RoutingTerm... Terms>
   requires OutputMatrix<Y> && SameScalar<X, Y>
-auto task_layer_forward(Ctx& ctx, Layer const& layer, Tasks const& tasks, X const& x, Y&& y) {
+auto task_layer_forward(Ctx& ctx, Layer const& layer, Tasks const& tasks, X const& x, Y&& y,
+                        Terms const&... terms) {
   expect_shape("task_layer_forward", "tasks", tasks, 1, x.cols());
-  auto routes =
-      route_scores(ctx, task_scores(ctx, layer.router, layer.embeddings, tasks), layer.choice);
+  auto routes = route_scores(ctx, task_scores(ctx, layer.router, layer.embeddings, tasks),
+                             layer.choice, terms...);
   auto mixed = moe_lora_forward(ctx, layer.experts, routes, x, y, layer.mixing);
   return expert_layer_saved<decltype(routes), decltype(mixed)>{std::move(routes), std::move(mixed)};
 }
@@ -86,17 +90,18 @@ auto task_layer_forward(Ctx& ctx, Layer const& layer, Tasks const& tasks, X cons
 /// \param[in]     tasks    1 x T of int, the task of a token
 /// \param[in]     x        d_in x T
 /// \param[in,out] y        d_out x T; starts as the frozen layer's output; must not overlap x
+/// \param[in]     terms    of route_scores()
 /// \returns what task_layer_backward() needs, in scratch
 /// \throws shape_error   if a shape does not fit
 /// \throws alias_error   if y overlaps x
 /// \throws option_error  if an option or the rate is out of range
-template <class Ctx, class Layer, Matrix Tasks, RealMatrix X, class Y>
+template <class Ctx, class Layer, Matrix Tasks, RealMatrix X, class Y, RoutingTerm... Terms>
   requires OutputMatrix<Y> && SameScalar<X, Y>
 auto task_layer_forward(Ctx& ctx, Layer const& layer, layer_dropout const& dropped,
-                        Tasks const& tasks, X const& x, Y&& y) {
+                        Tasks const& tasks, X const& x, Y&& y, Terms const&... terms) {
   expect_shape("task_layer_forward", "tasks", tasks, 1, x.cols());
-  auto routes =
-      route_scores(ctx, task_scores(ctx, layer.router, layer.embeddings, tasks), layer.choice);
+  auto routes = route_scores(ctx, task_scores(ctx, layer.router, layer.embeddings, tasks),
+                             layer.choice, terms...);
   auto mixed =
       moe_lora_forward(ctx, layer.experts, routes, dropped.mask, dropped.place, x, y, layer.mixing);
   return expert_layer_saved<decltype(routes), decltype(mixed), layer_dropout>{

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stiefelx/core/context.hpp>
+#include <stiefelx/nn/stored_weights.hpp>
 #include <stiefelx/team/team.hpp>
 
 namespace stiefelx {
@@ -56,8 +57,10 @@ namespace detail {
 template <class Ctx, class Router, class Embeddings, class Tasks>
 auto scores_of_tasks(Ctx& ctx, Router const& router, Embeddings const& embeddings,
                      Tasks const& tasks, index_t tokens) {
-  auto const of_task = product(ctx, router.adjoint(), embeddings);
-  auto scores = scratch<scalar_t<Router>>(ctx, router.cols(), tokens);
+  // First the scratch that is returned: what is taken before it could not be given back.
+  auto scores = scratch<arithmetic_t<scalar_t<Router>>>(ctx, router.cols(), tokens);
+  auto const of_task =
+      product(ctx, widened_weight(ctx, router).adjoint(), widened_weight(ctx, embeddings));
   run_batch(ctx, tokens, spread_scores_body{}, of_task, tasks, scores);
   return scores;
 }
@@ -72,11 +75,11 @@ void scores_of_tasks_backward(Ctx& ctx, Router const& router, Embeddings const& 
   expect_shape(name, "drouter", drouter, router.rows(), router.cols());
   expect_shape(name, "dembeddings", dembeddings, embeddings.rows(), embeddings.cols());
   expect_distinct(ctx, name, "drouter", drouter, "dembeddings", dembeddings);
-  auto sums = scratch<scalar_t<Router>>(ctx, router.cols(), embeddings.cols());
+  auto sums = scratch<scalar_t<DS>>(ctx, router.cols(), embeddings.cols());
   auto const& incoming = dense(ctx, dscores);
   run_batch(ctx, embeddings.cols(), gather_scores_body{}, incoming, tasks, sums);
-  multiply_add(ctx, 1, embeddings, sums.adjoint(), drouter);
-  multiply_add(ctx, 1, router, sums, dembeddings);
+  multiply_add(ctx, 1, widened_weight(ctx, embeddings), sums.adjoint(), drouter);
+  multiply_add(ctx, 1, widened_weight(ctx, router), sums, dembeddings);
 }
 
 }  // namespace detail
@@ -85,7 +88,8 @@ void scores_of_tasks_backward(Ctx& ctx, Router const& router, Embeddings const& 
 /// \ingroup nn
 ///
 /// With route_scores() and `soft` they are the gates of MOELoRA \cite liu2024moelora, the same for
-/// every token of a task: the mixture of a task is one linear map.
+/// every token of a task: the mixture of a task is one linear map. Router and embeddings may have two
+/// bytes an entry (nn/stored_weights.hpp); scores and gradients are float then.
 ///
 /// \param[in] ctx         where to run; nothing waits
 /// \param[in] router      d x E
@@ -95,8 +99,8 @@ void scores_of_tasks_backward(Ctx& ctx, Router const& router, Embeddings const& 
 /// \throws shape_error  if a shape is wrong
 /// \par Cost
 /// 2 d E tasks flops, E (T + tasks) scratch entries.
-template <class Ctx, RealMatrix Router, RealMatrix Embeddings, Matrix Tasks>
-  requires SameScalar<Router, Embeddings>
+template <class Ctx, RealWeight Router, RealWeight Embeddings, Matrix Tasks>
+  requires StoredAs<arithmetic_t<scalar_t<Router>>, Embeddings>
 auto task_scores(Ctx& ctx, Router const& router, Embeddings const& embeddings, Tasks const& tasks) {
   expect_shape("task_scores", "router", router, embeddings.rows(), router.cols());
   expect_shape("task_scores", "tasks", tasks, 1, tasks.cols());
@@ -111,8 +115,8 @@ auto task_scores(Ctx& ctx, Router const& router, Embeddings const& embeddings, T
 /// \param[in] tokens     T
 /// \returns E x T, in scratch
 /// \throws shape_error  if a shape is wrong
-template <class Ctx, RealMatrix Router, RealMatrix Embedding>
-  requires SameScalar<Router, Embedding>
+template <class Ctx, RealWeight Router, RealWeight Embedding>
+  requires StoredAs<arithmetic_t<scalar_t<Router>>, Embedding>
 auto task_scores(Ctx& ctx, Router const& router, Embedding const& embedding, index_t tokens) {
   expect_shape("task_scores", "router", router, embedding.rows(), router.cols());
   expect_shape("task_scores", "embedding", embedding, embedding.rows(), 1);
@@ -136,9 +140,10 @@ auto task_scores(Ctx& ctx, Router const& router, Embedding const& embedding, ind
 /// \param[in,out] dembeddings  d x tasks, accumulates; must not overlap drouter
 /// \throws shape_error  if a shape is wrong
 /// \throws alias_error  if dembeddings overlaps drouter
-template <class Ctx, RealMatrix Router, RealMatrix Embeddings, Matrix Tasks, RealMatrix DS,
+template <class Ctx, RealWeight Router, RealWeight Embeddings, Matrix Tasks, RealMatrix DS,
           class DR, class DE>
-  requires OutputMatrix<DR> && OutputMatrix<DE> && SameScalar<Router, Embeddings, DS, DR, DE>
+  requires OutputMatrix<DR> && OutputMatrix<DE> && SameScalar<DS, DR, DE> &&
+           StoredAs<scalar_t<DS>, Router, Embeddings>
 void task_scores_backward(Ctx& ctx, Router const& router, Embeddings const& embeddings,
                           Tasks const& tasks, DS const& dscores, DR&& drouter, DE&& dembeddings) {
   expect_shape("task_scores_backward", "tasks", tasks, 1, dscores.cols());
@@ -155,8 +160,9 @@ void task_scores_backward(Ctx& ctx, Router const& router, Embeddings const& embe
 /// \param[in,out] dembedding  d x 1, accumulates; must not overlap drouter
 /// \throws shape_error  if a shape is wrong
 /// \throws alias_error  if dembedding overlaps drouter
-template <class Ctx, RealMatrix Router, RealMatrix Embedding, RealMatrix DS, class DR, class DE>
-  requires OutputMatrix<DR> && OutputMatrix<DE> && SameScalar<Router, Embedding, DS, DR, DE>
+template <class Ctx, RealWeight Router, RealWeight Embedding, RealMatrix DS, class DR, class DE>
+  requires OutputMatrix<DR> && OutputMatrix<DE> && SameScalar<DS, DR, DE> &&
+           StoredAs<scalar_t<DS>, Router, Embedding>
 void task_scores_backward(Ctx& ctx, Router const& router, Embedding const& embedding,
                           DS const& dscores, DR&& drouter, DE&& dembedding) {
   expect_shape("task_scores_backward", "embedding", embedding, embedding.rows(), 1);
