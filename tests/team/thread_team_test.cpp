@@ -14,6 +14,7 @@
 #include <stiefelx/orth/cholesky_qr.hpp>
 #include <stiefelx/orth/inverse_sqrt.hpp>
 #include <stiefelx/orth/polar.hpp>
+#include <stiefelx/team/column.hpp>
 #include <stiefelx/team/expert_gram_schmidt.hpp>
 #include <stiefelx/team/gram_schmidt.hpp>
 #include <stiefelx/team/householder_qr.hpp>
@@ -151,6 +152,28 @@ BOOST_AUTO_TEST_CASE(what_is_written_before_a_barrier_is_seen_after_it) {
     }
   });
   for (int const each : wrong) BOOST_TEST(each == 0);
+}
+
+BOOST_AUTO_TEST_CASE(wide_products_of_columns_lose_no_digit_of_a_double) {
+  constexpr index_t most = 150;
+  matrix_x<float> const a = random_matrix<float>(most, 1, 7), b = random_matrix<float>(most, 1, 8);
+  matrix_x<long double> sums = matrix_x<long double>::Zero(most + 1, 1);
+  for (index_t i = 0; i < most; ++i)
+    sums(i + 1) = sums(i) + static_cast<long double>(a(i)) * static_cast<long double>(b(i));
+  matrix_x<double> const expected = sums.cast<double>();
+  for (index_t const lanes : {index_t(1), index_t(2), index_t(4)}) {
+    matrix_x<double> found = matrix_x<double>::Zero(most + 1, 2);
+    run(lanes, [&](auto const& team) {
+      for (index_t rows = 0; rows <= most; ++rows) {
+        double const few = stiefelx::wide_dot<8>(team, a.data(), b.data(), rows);
+        double const many = stiefelx::wide_dot<32>(team, a.data(), b.data(), rows);
+        if (team.rank() == 0) found.row(rows) << few, many;
+      }
+    });
+    BOOST_TEST_CONTEXT(lanes << " lanes")
+    for (index_t ways : {0, 1})
+      BOOST_TEST(near(found.col(ways), expected, tolerance<double>(most)));
+  }
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(gram_schmidt_does_not_depend_on_the_lanes, S, scalars) {

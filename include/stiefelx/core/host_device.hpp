@@ -12,6 +12,13 @@
 #define STIEFELX_HD
 #endif
 
+/// Inlines a function into device code, where what a call refers to lies in a lane's slow memory.
+#if defined(__CUDACC__)
+#define STIEFELX_DEVICE_INLINE __attribute__((always_inline)) inline
+#else
+#define STIEFELX_DEVICE_INLINE
+#endif
+
 /// Keeps the text of an exception out of the caller's instructions.
 #if defined(__GNUC__)
 #define STIEFELX_COLD __attribute__((noinline, cold))

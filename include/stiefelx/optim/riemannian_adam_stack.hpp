@@ -130,8 +130,11 @@ struct stack_adam_step_body {
               amsgrad ? largest(0, k) : 0.0, power1(0, k), power2(0, k));
     team.barrier();
     matrix_ref<S const> const point = own(x), moment = own(first);
-    item_body(team, reinterpret_cast<S*>(scratch + numbers), point, own(g), moment, one(0), one(1),
-              one(2), one(3), own(x), own(first), one(4));
+    // On the device the address of a member of this would bring all of a kernel's arguments into each
+    // lane's own memory, and the registers that they leave are too few.
+    Item const item = item_body;
+    item(team, reinterpret_cast<S*>(scratch + numbers), point, own(g), moment, one(0), one(1),
+         one(2), one(3), own(x), own(first), one(4));
     team.barrier();
     if (team.rank() != 0) return;
     moments(second(0, k), power1(0, k), power2(0, k), bits(0, k), number[4]);

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <complex>
+#include <cstddef>
 #include <limits>
 #include <type_traits>
 
@@ -135,6 +136,36 @@ STIEFELX_HD S column_dot(T const& team, S const* a, S const* b, index_t rows) {
       if (i + w * lanes < rows) part[w] += conjugate(a[i + w * lanes]) * b[i + w * lanes];
   }
   for (index_t width = ways / 2; width > 0; width /= 2)
+    for (index_t w = 0; w < width; ++w) part[w] += part[w + width];
+  return team.sum(part[0]);
+}
+
+/// \brief a^T b of real columns over the lanes of a team, with every product and sum in double.
+/// \ingroup orth
+/// \tparam Ways  independent partial sums of a lane, a power of two
+/// \param[in] team  its lanes share the columns
+/// \param[in] a     a column
+/// \param[in] b     another
+/// \param[in] rows  their length
+/// \returns the inner product, the same for every lane
+template <index_t Ways, Team T, class S>
+STIEFELX_HD double wide_dot(T const& team, S const* a, S const* b, index_t rows) {
+  auto const product_of = [a, b](index_t k) {
+    return static_cast<double>(a[k]) * static_cast<double>(b[k]);
+  };
+  // Partial sums and lanes as in column_dot().
+  index_t const lanes = team.size(), step = Ways * lanes;
+  double part[std::size_t{Ways}] = {};
+  index_t i = team.rank();
+  for (index_t end = step; end <= rows; end += step, i += step)
+    for (index_t w = 0; w < Ways; ++w) part[w] += product_of(i + w * lanes);
+  if constexpr (std::is_same_v<T, serial_team>) {
+    for (index_t w = 0; i + w < rows; ++w) part[w] += product_of(i + w);
+  } else {
+    for (index_t w = 0; w < Ways; ++w)
+      if (i + w * lanes < rows) part[w] += product_of(i + w * lanes);
+  }
+  for (index_t width = Ways / 2; width > 0; width /= 2)
     for (index_t w = 0; w < width; ++w) part[w] += part[w + width];
   return team.sum(part[0]);
 }

@@ -19,31 +19,8 @@ namespace stiefelx {
 
 namespace detail {
 
-// a^T b with every product and sum in double.
-template <Team Lanes, class S>
-STIEFELX_HD double wide_dot(Lanes const& team, S const* a, S const* b, index_t rows) {
-  // Independent partial sums let the compiler keep several vectors in flight. Lanes take adjacent
-  // entries, which a device reads at once.
-  constexpr index_t ways = 32;
-  auto const product_of = [a, b](index_t k) {
-    return static_cast<double>(a[k]) * static_cast<double>(b[k]);
-  };
-  index_t const lanes = team.size(), step = ways * lanes;
-  double part[ways] = {};
-  index_t i = team.rank();
-  for (index_t end = step; end <= rows; end += step, i += step)
-    for (index_t w = 0; w < ways; ++w) part[w] += product_of(i + w * lanes);
-  if constexpr (std::is_same_v<Lanes, serial_team>) {
-    for (index_t w = 0; i + w < rows; ++w) part[w] += product_of(i + w);
-  } else {
-    // Places that are known when compiling: others would keep the sums out of a device's registers.
-    for (index_t w = 0; w < ways; ++w)
-      if (i + w * lanes < rows) part[w] += product_of(i + w * lanes);
-  }
-  for (index_t width = ways / 2; width > 0; width /= 2)
-    for (index_t w = 0; w < width; ++w) part[w] += part[w + width];
-  return team.sum(part[0]);
-}
+// Partial sums of a lane alone: as many as its registers hold.
+inline constexpr index_t lone_ways = 32;
 
 // take(i, j, a_i^T b_j), by the first lane, for the first `tall` of N columns a_i and the first `wide`
 // of M columns b_j; on and below the diagonal alone where b is a. Products and sums are in double; the
@@ -214,7 +191,8 @@ struct expert_gram_schmidt_body {
       if constexpr (alone) {
         for (index_t j = 0; j < k; ++j)
           for (index_t i = j; i < k; ++i)
-            take(i, j, detail::wide_dot(team, e.column(first + i), e.column(first + j), d));
+            take(i, j,
+                 wide_dot<detail::lone_ways>(team, e.column(first + i), e.column(first + j), d));
       } else {
         detail::wide_gram(team, e.column(first), e.stride, d, k, take);
       }
@@ -276,7 +254,8 @@ struct expert_gram_schmidt_backward_body {
     double* const a = u + k;
     S const* const g = dy.column(t);
     if constexpr (alone) {
-      for (index_t i = 0; i < k; ++i) u[i] = detail::wide_dot(team, e.column(first + i), g, d);
+      for (index_t i = 0; i < k; ++i)
+        u[i] = wide_dot<detail::lone_ways>(team, e.column(first + i), g, d);
     } else {
       detail::with_columns(k, [&](auto columns) {
         constexpr index_t n = columns;

@@ -77,7 +77,7 @@ template <tile_part Part, bool Subtract, index_t I, index_t J, class S>
 
 // Calls f with the constants I and J for a tile of that size, both at most lane_tile.
 template <index_t I = lane_tile, index_t J = lane_tile, class F>
-STIEFELX_HD void with_tile_size(index_t i, index_t j, F const& f) {
+STIEFELX_DEVICE_INLINE STIEFELX_HD void with_tile_size(index_t i, index_t j, F const& f) {
   if constexpr (I > 1) {
     if (i < I) return with_tile_size<I - 1, J>(i, j, f);
   }
