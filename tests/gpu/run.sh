@@ -19,8 +19,8 @@ is installed, and the peers that are there; and writes what was run where.
 
 STIEFELX_GPU_BUILD_DIR   build folder, default build/gpu in the repository
 STIEFELX_GPU_READY=yes   runs the programs that the build folder holds and compiles nothing
-STIEFELX_GPU_SECONDS     time for all runs together, from the end of the build, default 600; what has not
-                         started by then is not run
+STIEFELX_GPU_SECONDS     time for the build and all runs, default 600; what has not started by then is
+                         not run. A build that takes more than three fifths of it is not counted further
 STIEFELX_GPU_PROGRAM_SECONDS   time for one test program, default 60
 STIEFELX_GPU_ARCH        architecture to compile for, default native, with --build-only sm_90
 EIGEN_INCLUDE_DIR        folder of Eigen's headers, default /usr/include/eigen3
@@ -71,8 +71,10 @@ start=$SECONDS
 
 device=
 if [ $build_only = no ]; then
-  # Without a device it prints a sentence, and fails.
-  device=$(nvidia-smi --query-gpu=name,compute_cap,driver_version --format=csv,noheader 2>/dev/null) ||
+  # The device that programs see first, by the same count. Without one this prints a sentence, and fails.
+  export CUDA_DEVICE_ORDER=PCI_BUS_ID
+  visible=${CUDA_VISIBLE_DEVICES:-}
+  device=$(nvidia-smi ${visible:+-i "${visible%%,*}"} --query-gpu=name,compute_cap,driver_version --format=csv,noheader 2>/dev/null) ||
     device=
   device=${device%%$'\n'*}
   if [ -z "$device" ]; then
@@ -259,7 +261,9 @@ rows=$build/rows.jsonl
 : >"$build/absent"
 
 built=$SECONDS
-left() { echo $((seconds - (SECONDS - built))); }
+counted=$((built - start))
+if [ $counted -gt $((seconds * 3 / 5)) ]; then counted=$((seconds * 3 / 5)); fi
+left() { echo $((seconds - counted - (SECONDS - built))); }
 
 # limited SECONDS OUTPUT COMMAND...: sets `result` and `spent`. What an earlier run wrote is emptied
 # first: it is not of this one.
@@ -302,6 +306,26 @@ for name in "${programs[@]}"; do
   note test "$name"
 done
 
+# Slow, so of the library's own kernels alone, and one tool before the benchmarks, which take what time
+# they are given. The tests make calls that fail, on purpose: a status is no finding.
+checker=no
+sanitizer=$(command -v "$tools/compute-sanitizer" || command -v compute-sanitizer)
+if [ -n "$sanitizer" ]; then checker=yes; else echo "compute-sanitizer: not installed"; fi
+check_with() {  # check_with TOOL
+  local name program
+  [ -n "$sanitizer" ] || return
+  for name in "${programs[@]}"; do
+    program=$build/${name//\//.}
+    case $name in cuda/*) ;; *) continue ;; esac
+    [ -x "$program" ] || continue
+    limited "$program_seconds" "$program.$1" "$sanitizer" --tool "$1" --report-api-errors no \
+      --error-exitcode 9 "$program" --report_level=no
+    [ "$result" = passed ] || tail -n 5 "$program.$1"
+    note sanitizer "$name $1"
+  done
+}
+check_with memcheck
+
 with_torch=no
 if [ $bench = yes ]; then
   if chosen peers/torch; then with_torch=yes; fi
@@ -337,26 +361,7 @@ if [ "$with_torch" = yes ]; then
   note benchmark peers/torch
 fi
 
-# Slow, and last: the library's own kernels are in the device's own tests.
-checker=no
-# The tests make calls that fail, on purpose: a status is no finding.
-sanitizer=$(command -v "$tools/compute-sanitizer" || command -v compute-sanitizer)
-if [ -n "$sanitizer" ]; then
-  checker=yes
-  for tool in memcheck racecheck initcheck; do
-    for name in "${programs[@]}"; do
-      program=$build/${name//\//.}
-      case $name in cuda/*) ;; *) continue ;; esac
-      [ -x "$program" ] || continue
-      limited "$program_seconds" "$program.$tool" "$sanitizer" --tool "$tool" --report-api-errors no \
-        --error-exitcode 9 "$program" --report_level=no
-      [ "$result" = passed ] || tail -n 5 "$program.$tool"
-      note sanitizer "$name $tool"
-    done
-  done
-else
-  echo "compute-sanitizer: not installed"
-fi
+for tool in racecheck synccheck initcheck; do check_with $tool; done
 
 # --- results -------------------------------------------------------------------------------------
 

@@ -30,7 +30,8 @@ tools=$work/tools
 build=$work/build
 toolkit=$work/toolkit
 mkdir -p "$tools" "$build" "$toolkit/bin"
-program "$tools/nvidia-smi" 'echo "Stand-in 100, 9.0, 580.65.06"'
+program "$tools/nvidia-smi" '[ "$1" != -i ] || [ "$2" = 1 ] || exit 6
+echo "Stand-in 100, 9.0, 580.65.06"'
 program "$toolkit/bin/nvcc" 'echo "Cuda compilation tools, release 13.0, V13.0.88"'
 
 row='{"case":"copy","impl":"stiefelx","version":"0","scalar":"float","shape":"entries=8",'
@@ -91,10 +92,15 @@ run cuda/batch,nn/lora,bench/limits,bench/orth
 expect 0 'tests == {"cuda/batch": "passed", "nn/lora": "passed"} and len(r["rows"]) == 2'
 expect 0 'r["device"] == "Stand-in 100" and r["driver"] == "580.65.06" and r["toolkit"] == "13.0.88"'
 expect 0 'r["compute_capability"] == "9.0" and r["date"].endswith("Z") and r["commit"]'
-expect 0 'sorted(sanitizer) == ["cuda/batch " + t for t in ("initcheck", "memcheck", "racecheck")]'
+expect 0 'sorted(sanitizer) == ["cuda/batch " + t for t in ("initcheck", "memcheck", "racecheck",
+                                                             "synccheck")]'
 expect 0 'benchmarks["peers/torch"] == "passed" and "2 of 2 test programs passed" in text'
 expect 0 '"| copy | entries=8 | float | stiefelx | 2 µs | 1 µs |" in text'
 expect 0 'any(line.startswith("skipped torch-cuda") for line in r["absent"])'
+
+ready cuda/batch
+run cuda/batch CUDA_VISIBLE_DEVICES=1,0
+expect 0 'r["device"] == "Stand-in 100"'
 
 ready
 run peers/torch
@@ -122,6 +128,9 @@ program "$toolkit/bin/compute-sanitizer" '[ "$2" != initcheck ] || exec sleep 60
 while [ "${1#--}" != "$1" ]; do shift 2; done; exec "$1"'
 run cuda/batch STIEFELX_GPU_PROGRAM_SECONDS=1
 expect 0 'sanitizer["cuda/batch initcheck"] == "timed out after 1 s" and "initcheck: timed out" in text'
+program "$toolkit/bin/compute-sanitizer" 'exec sleep 60'
+run cuda/batch STIEFELX_GPU_PROGRAM_SECONDS=1
+expect 1 'tests["cuda/batch"] == "passed" and set(sanitizer.values()) == {"timed out after 1 s"}'
 rm "$toolkit/bin/compute-sanitizer"
 
 # --- a wrong result, and a row that is cut off ---------------------------------------------------
@@ -165,7 +174,7 @@ while [ $# -gt 1 ] && [ "$1" != -o ]; do shift; done
 printf "#!/bin/sh\n" >"$2"
 chmod +x "$2"'
 rm -rf "$build"
-run cuda/batch,bench/limits STIEFELX_GPU_READY=no STIEFELX_GPU_SECONDS=4
+run cuda/batch,bench/limits STIEFELX_GPU_READY=no STIEFELX_GPU_SECONDS=8
 expect 0 'tests == {"cuda/batch": "passed"} and benchmarks["bench/limits"] == "passed"'
 grep -q -- '-lineinfo.*-o .*/cuda[.]batch' "$work/compiled" || complain "tests have no lines"
 grep -q -- '-O3 -DNDEBUG .*-o .*/bench[.]limits' "$work/compiled" || complain "limits is not -O3"
