@@ -59,7 +59,7 @@ folders=$(cd "$root/tests" && for file in */*_test.cpp; do echo "${file%%/*}"; d
 # What the sanitizer builds hold: the folders and files that touch memory most, and what runs on
 # threads.
 asan_folders="core;host;io;optim/sparse_columns;optim/state"
-for name in expert_choice ffn_experts lora mixture_kinds moe_lora narrow_weights router_choice; do
+for name in expert_choice lora mixture_kinds moe_lora narrow_weights router_choice; do
   asan_folders+=";nn/$name"
 done
 for name in gram_schmidt_stack layouts; do asan_folders+=";orth/$name"; done

@@ -3,8 +3,8 @@
 #
 #   nvcc.sh NVCC FILE FLAG...
 #
-# Compiles a C++ file as CUDA, to see that the headers it includes are accepted by nvcc. Exits 77
-# (skipped) where there is no nvcc or no such file.
+# Compiles a C++ file as CUDA, up to the text that the host compiler gets, to see that nvcc accepts the
+# headers it includes. Exits 77 (skipped) where there is no nvcc or no such file.
 set -u
 
 nvcc=$1
@@ -20,4 +20,5 @@ if [ ! -f "$file" ]; then
 fi
 work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
-"$nvcc" -x cu -std=c++20 -arch=sm_90 -Werror all-warnings --expt-relaxed-constexpr "$@" -c "$file" -o "$work/object.o"
+"$nvcc" -x cu -std=c++20 -arch=sm_90 -Werror all-warnings --expt-relaxed-constexpr "$@" -cuda "$file" \
+  -o "$work/host.ii"
