@@ -44,7 +44,8 @@ and call something of a header; a file may also have cases for the host alone.
 
 
 def code_of(text):
-    """A file without comments, strings and directives."""
+    """A file without comments, strings, directives and what nvcc alone compiles."""
+    text = re.sub(r"^#if defined\(__CUDACC__\)\n(?:(?!#).*\n)*", "", text, flags=re.M)
     text = re.sub(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', " ", text, flags=re.S)
     return re.sub(r"^\s*#(?:\\\n|.)*$", "", text, flags=re.M)
 

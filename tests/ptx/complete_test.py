@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
-"""Every kernel of the case files has run, and every team body of the library is in one of them.
+"""Every kernel of the case files has run, and every team body of the library is in one of them and
+has run with more than one warp, between whose lanes nothing but a barrier makes order.
 
 Reads what library_test.py leaves in STIEFELX_PTX_FOLDER: the PTX of each file of cases and the
 kernels that ran. A kernel that one file only compiles may run in another one.
 """
 
-import os
-import pathlib
 import re
 import sys
 
 from library_test import kernels_of
-from toolchain import ARCHITECTURES, FEWER, HERE, ROOT
+from toolchain import ARCHITECTURES, FAMILIES, FOLDER, ROOT, kernels_that_ran
 
 # Team text that no kernel of its own runs, and why.
 APART = {
 }
+# Team text that never has more than one warp, and why.
+ONE_WARP = {
+}
+WARP_LANES = 32
 
 
 def struct_bodies(text):
@@ -45,23 +48,20 @@ def entries(path):
 
 
 def main():
-    folder = pathlib.Path(os.environ.get("STIEFELX_PTX_FOLDER", "."))
-    families = sorted(p.stem for p in (HERE / "cases").glob("*.cpp"))
-    if not any((folder / f"{f}.ran").exists() for f in families):
-        print(f"skipped: no kernels ran in {folder}")
+    if not any((FOLDER / f"{f}.ran").exists() for f in FAMILIES):
+        print(f"skipped: no kernels ran in {FOLDER}")
         return 77
-    wrong, compiled, ran, few = [], {}, set(), set()
-    for family in families:
-        listed = folder / f"{family}.ran"
-        lines = listed.read_text().splitlines() if listed.exists() else []
-        if not lines:
+    wrong, compiled, ran, meeting = [], {}, set(), set()
+    for family in FAMILIES:
+        here = kernels_that_ran(family)
+        if not here:
             wrong.append(f"cuda.D.{family} has not run to its end")
-        here = [line.split(" ", 3) for line in lines]  # architecture, threads, shared bytes, name
         ran |= {(a, functor) for a, _, _, functor in here}
-        for _, _, _, functor in here:
-            few |= set(re.findall(r"\w+", functor)) if family in FEWER else set()
+        for _, threads, _, functor in here:
+            words = set(re.findall(r"\w+", functor))
+            meeting |= words if int(threads) > WARP_LANES else set()
         for a in {a for a, _, _, _ in here}:
-            for functor in kernels_of(entries(folder / f"{family}.{a}.ptx")):
+            for functor in kernels_of(entries(FOLDER / f"{family}.{a}.ptx")):
                 compiled.setdefault((a, functor), family)
     for (a, functor), family in sorted(compiled.items()):
         if (a, functor) not in ran:
@@ -74,13 +74,15 @@ def main():
     bodies = list(team_bodies())
     for name in bodies:
         missing = [a for a in ARCHITECTURES if name not in words[a]]
-        if name in few:
-            missing = [a for a in missing if any(a in these for these in FEWER.values())]
         if missing and name not in APART:
             wrong.append(f"team body {name} is in no case that ran for sm_{missing}")
         if name in APART and not missing:
             wrong.append(f"{name} runs and is listed as apart")
-    wrong += [f"{name} is listed as apart and no team body" for name in APART if name not in bodies]
+        if not missing and (name in meeting) == (name in ONE_WARP):
+            wrong.append(f"team body {name} " + ("has more than one warp and is listed as having one"
+                                                 if name in meeting else "ran with one warp alone"))
+    wrong += [f"{name} is listed and no team body" for name in {**APART, **ONE_WARP}
+              if name not in bodies]
     print(f"{len(compiled)} kernels of all architectures, {len(bodies)} team bodies, "
           f"{len(wrong)} missing")
     for mistake in wrong:

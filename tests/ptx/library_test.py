@@ -4,12 +4,14 @@
 RECORD is the program of cases/FAMILY.cpp and recording.cpp; it runs the cases on the fake device
 and writes down every copy and launch. Here the same launches run as PTX, on the same memory. What a
 launch of team text leaves is compared with the same text run by one lane, an item after the other;
-what a case finds with numpy and with the fake device.
+what a case finds with numpy and with the fake device. The architecture says whether small items
+have teams of one warp, as with run_batch(), or of two, whose lanes meet in shared memory.
 
 Kernels that ran are listed for complete_test.py. --spoil changes a number of every result and wants
 to be told of each.
 """
 
+import functools
 import os
 import re
 import subprocess
@@ -21,7 +23,7 @@ from collections import Counter
 import numpy as np
 from interpreter import Fault, GlobalMemory, Launch, Unsupported, parse
 from oracles import ORACLES
-from toolchain import ARCHITECTURES, FEWER, HERE, keep, make_ptx
+from toolchain import ARCHITECTURES, HERE, LEAST_LANES, keep, make_ptx
 
 DTYPES = {"f": "f4", "d": "f8", "i": "i4", "h": "f2", "b": "u2"}
 PRECISION = {"f": 2.0 ** -24, "d": 2.0 ** -53, "h": 2.0 ** -11, "b": 2.0 ** -8, "i": 0.0}
@@ -197,33 +199,38 @@ class Replay:
         return not bad.any()
 
 
+@functools.cache
+def recorded(record, lanes):
+    """The events of a program whose teams have so many lanes at least."""
+    with tempfile.TemporaryDirectory() as folder:
+        events = os.path.join(folder, "events")
+        subprocess.run([record, events, str(lanes)], check=True)
+        with open(events) as file:
+            lines = file.readlines()
+    names = {"given": "givens", "found": "founds", "case": "case_name", "expected": "expecteds"}
+    return [names.get(head, head) + " " + rest for head, rest in
+            (line.split(" ", 1) for line in lines)]
+
+
 def main():
     family, record = sys.argv[1:3]
     if not os.path.exists(record):
         print(f"skipped: there is no program {record}")
         return 77
-    with tempfile.TemporaryDirectory() as folder:
-        events = os.path.join(folder, "events")
-        subprocess.run([record, events], check=True)
-        with open(events) as file:
-            lines = file.readlines()
-    names = {"given": "givens", "found": "founds", "case": "case_name", "expected": "expecteds"}
-    lines = [names.get(head, head) + " " + rest for head, rest in
-             (line.split(" ", 1) for line in lines)]
     wrong = 0
     if "--spoil" in sys.argv:
-        source = HERE / "cases" / f"{family}.cpp"
-        replay = Replay(parse(make_ptx(source, ARCHITECTURES[0], CUDA_INCLUDES)), True)
-        replay.run(lines)
+        source, architecture = HERE / "cases" / f"{family}.cpp", ARCHITECTURES[0]
+        replay = Replay(parse(make_ptx(source, architecture, CUDA_INCLUDES)), True)
+        replay.run(recorded(record, LEAST_LANES[architecture]))
         print(f"{replay.wrong_results} of {replay.count['results']} spoiled results are found")
         return 0 if replay.wrong_results == replay.count["results"] > 0 else 1
     ran, known = [], {}
     keep(f"{family}.ran", "")
-    for architecture in FEWER.get(family, ARCHITECTURES):
+    for architecture in ARCHITECTURES:
         start = time.monotonic()
         text = make_ptx(HERE / "cases" / f"{family}.cpp", architecture, CUDA_INCLUDES)
         compiled = time.monotonic()
-        same = re.sub(r"^\.target.*$|SM_\d+", "", text, flags=re.M)
+        same = LEAST_LANES[architecture], re.sub(r"^\.target.*$|SM_\d+", "", text, flags=re.M)
         if same in known:
             # What ran for one architecture has run for the other.
             print(f"sm_{architecture}: the text of sm_{known[same]}, nvcc {compiled - start:.1f} s")
@@ -233,7 +240,7 @@ def main():
         known[same] = architecture
         module = parse(text)
         replay = Replay(module)
-        replay.run(lines)
+        replay.run(recorded(record, LEAST_LANES[architecture]))
         ran += [f"{architecture} {threads} {shared} {name}\n"
                 for name, (shared, threads) in replay.shapes.items()]
         print(f"sm_{architecture}: {len(replay.ran)} of {len(replay.kernels)} kernels, "

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// The program around a file of cases: record FILE runs them and writes events, one a line. The
-// linker's --wrap puts these functions between the library and the fake.
+// The program around a file of cases: record FILE LANES runs them, each team with so many lanes at
+// least, and writes events, one a line. The linker's --wrap puts these functions between the
+// library and the fake.
 #include <cxxabi.h>
 
 #include <cstdio>
@@ -199,10 +200,11 @@ cudaError_t __wrap_cudaMemset2DAsync(void* to, std::size_t pitch, int value, std
 }  // extern "C"
 
 int main(int argc, char** argv) {
-  if (argc != 2 || (file = std::fopen(argv[1], "w")) == nullptr) {
-    std::fprintf(stderr, "usage: record FILE\n");
+  if (argc != 3 || (file = std::fopen(argv[1], "w")) == nullptr) {
+    std::fprintf(stderr, "usage: record FILE LANES\n");
     return 2;
   }
+  recording::least_lanes = static_cast<unsigned>(std::atoi(argv[2]));
   try {
     run_cases();
   } catch (std::exception const& e) {

@@ -25,6 +25,10 @@
 
 namespace recording {
 
+/// Lanes that every team has at least. run_batch() gives an item of few entries one warp, whose
+/// lanes never meet another warp's.
+inline unsigned least_lanes = stiefelx::cuda::warp_lanes;
+
 /// \brief Bytes of the matrices that a body may write.
 class written_matrices {
  public:
@@ -181,6 +185,9 @@ void launch(stream_ref stream, launch_shape shape, batch_kernel<Body, Ref...> co
     fake_cuda::device_access const open;
     kernel.references.apply(recording::running<decltype(items)>{items});
   }
+  unsigned const lanes = std::max(shape.threads, recording::least_lanes);
+  shape.shared_bytes += block_team::shared_bytes(lanes) - block_team::shared_bytes(shape.threads);
+  shape.threads = lanes;
   cuda::launch(stream, shape, kernel);
   fake_cuda::device_access const open;
   kernel.references.apply(recording::telling<decltype(items)>{items});

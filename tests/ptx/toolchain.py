@@ -10,10 +10,12 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 ARCHITECTURES = (75, 90, 120)
-# A family whose kernels take nvcc and ptxas minutes for each is run for one of them.
-FEWER = {"points": (90,)}
+# Lanes that a team has at least: two warps, or one where the item is small and run_batch() says so.
+LEAST_LANES = {75: 64, 90: 64, 120: 32}
 # Where PTX is left for registers.py, and the kernels that ran for complete_test.py.
 KEPT = os.environ.get("STIEFELX_PTX_FOLDER")
+FOLDER = pathlib.Path(KEPT or ".")
+FAMILIES = sorted(path.stem for path in (HERE / "cases").glob("*.cpp"))
 INCLUDES = [f"-I{ROOT / 'include'}", f"-I{ROOT / 'tests'}", f"-I{ROOT}"]
 
 
@@ -31,8 +33,15 @@ def nvcc_command(architecture, flags=()):
 def keep(name, text):
     """Leaves a file for other tests."""
     if KEPT:
-        pathlib.Path(KEPT).mkdir(parents=True, exist_ok=True)
-        (pathlib.Path(KEPT) / name).write_text(text)
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        (FOLDER / name).write_text(text)
+
+
+def kernels_that_ran(family):
+    """(architecture, threads, shared bytes, functor) of what library_test.py has run, as texts."""
+    listed = FOLDER / f"{family}.ran"
+    lines = listed.read_text().splitlines() if listed.exists() else []
+    return [line.split(" ", 3) for line in lines]
 
 
 def make_ptx(source, architecture, flags=()):

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <algorithm>
 #include <type_traits>
 
 #include <Eigen/Core>
@@ -50,6 +51,26 @@ inline constexpr bool has_runs = [] {
     return false;
 }();
 
+// b = a, converted, where one of the two lies by rows and the other by columns: tile by tile, so that the
+// lines of a tile stay in the first-level cache until all of their entries are used.
+template <class A, class B>
+void convert_across(A const& a, B& b) {
+  constexpr index_t tile = 16;
+  using S = scalar_t<B>;
+  for (index_t j = 0; j < b.cols(); j += tile)
+    for (index_t i = 0; i < b.rows(); i += tile) {
+      index_t const rows = std::min(tile, b.rows() - i), cols = std::min(tile, b.cols() - j);
+      if (rows == tile && cols == tile)
+        b.template block<tile, tile>(i, j) = a.template block<tile, tile>(i, j).template cast<S>();
+      else
+        b.block(i, j, rows, cols) = a.block(i, j, rows, cols).template cast<S>();
+    }
+}
+
+template <class A, class B>
+inline constexpr bool lie_across = has_memory<A> && has_memory<B> && !is_fixed<expression_t<B>> &&
+                                   ((flags<A> ^ flags<B>)&Eigen::RowMajorBit) != 0;
+
 // b = a where one of the two has two bytes an entry.
 template <class A, class B>
 void convert_stored(A const& a, B& b) {
@@ -86,6 +107,8 @@ void copy(context&, A const& a, B&& b) {
     b = a;
   else if constexpr (NarrowScalar<scalar_t<A>> || NarrowScalar<scalar_t<B>>)
     detail::convert_stored(a, b);
+  else if constexpr (detail::lie_across<A, B>)
+    detail::convert_across(a, b);
   else
     b = a.template cast<scalar_t<B>>();
 }

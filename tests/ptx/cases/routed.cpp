@@ -76,6 +76,7 @@ void outer(index_t d, index_t r, int tokens) {
 void run_cases() {
   products<float, float>(20, 4);
   products<float, float>(13, 3);
+  products<float, float>(20, 11);
   products<double, double>(18, 4);
   products<double, double>(7, 1);
   products<float, stiefelx::bfloat16>(24, 8);
@@ -86,4 +87,7 @@ void run_cases() {
     outer<double>(18, 4, tokens);
     outer<double>(7, 1, tokens);
   }
+  // Two tiles of columns in a block, the second of them not full or without columns.
+  outer<float>(19, 11, 11);
+  outer<float>(20, 20, 70);
 }
