@@ -148,17 +148,20 @@ void check_dots(problem<T>& p, bool by_rows) {
 }
 
 template <class T>
-void check_sums(problem<T>& p, bool by_rows) {
+void check_sums(problem<T>& p, bool by_rows, bool from_zero) {
   extent const& e = p.e;
   guarded<T> transposed(p.a.cols, p.a.rows, 1, 1), before(e.width, e.tokens, 0, 0);
   auto copied = aligned_memory<T>(stiefelx::simd::routed_sums_size<T>(e.width, e.rank, e.experts));
   stiefelx::simd::copy_for_sums(columns_of(p.a, transposed, by_rows), e.rank, e.experts,
                                 copied.data());
   for (std::ptrdiff_t t = 0; t < e.tokens; ++t)
-    for (std::ptrdiff_t i = 0; i < e.width; ++i) before(i, t) = p.x(i, t);
+    for (std::ptrdiff_t i = 0; i < e.width; ++i) {
+      if (from_zero) p.x(i, t) = std::numeric_limits<T>::quiet_NaN();
+      before(i, t) = from_zero ? T{0} : p.x(i, t);
+    }
   stiefelx::simd::routed_sums(e.width, e.rank, e.experts, copied.data(), p.r.begin.data(),
-                              p.r.entries.data(), p.r.repeats, p.vectors.data(), p.x.data(),
-                              p.x.stride, e.tokens, 0);
+                              p.r.entries.data(), p.r.repeats, p.vectors.data(), from_zero,
+                              p.x.data(), p.x.stride, e.tokens, 0);
   BOOST_TEST(copied.is_intact());
   BOOST_TEST(p.vectors.is_intact());
   BOOST_TEST(p.x.is_intact());
@@ -284,7 +287,8 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(routed_kernels_agree_with_long_double_sums, T, sca
         problem<T> p(e, odd, odd ? 3 : 0, odd ? 1 : 0);
         check_dots(p, odd);
         check_outer(p);
-        check_sums(p, odd);
+        check_sums(p, odd, false);
+        check_sums(p, odd, true);
         BOOST_TEST(p.a.is_intact());
       }
 }
