@@ -9,10 +9,8 @@
 #include <cuda_runtime_api.h>
 #include <cxxabi.h>
 
-#include <stiefelx/core/host_device.hpp>
-
 /// \file
-/// \brief What a failed call to the CUDA runtime becomes.
+/// \brief What a failed call to the CUDA runtime is reported as. Nothing is called here.
 /// \ingroup cuda
 
 namespace stiefelx::cuda {
@@ -27,24 +25,17 @@ struct cuda_error : std::runtime_error {
 
 namespace detail {
 
-[[noreturn]] STIEFELX_COLD inline void throw_cuda_error(cudaError_t status, char const* call) {
-  // The runtime keeps the error and would report it again after the next launch.
-  (void)cudaGetLastError();
+inline std::string failure_text(cudaError_t status, char const* call, char const* reason) {
   char const* const advice = status == cudaErrorStreamCaptureUnsupported
                                  ? "; a captured step must neither allocate device memory nor wait"
                                  : "";
-  throw cuda_error(std::string(call) + ": " + cudaGetErrorString(status) + " (error " +
-                   std::to_string(static_cast<int>(status)) + ")" + advice);
+  return std::string(call) + ": " + reason + " (error " + std::to_string(static_cast<int>(status)) +
+         ")" + advice;
 }
 
-// For calls of destructors: an error that nobody hears of would be blamed on the next launch.
-inline bool succeeds(cudaError_t status) noexcept {
-  if (status != cudaSuccess) (void)cudaGetLastError();
-  return status == cudaSuccess;
+inline std::string dotted_version(int version) {
+  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
-
-// An error that was thrown once is not the next call's.
-inline void forget_last_error() noexcept { (void)cudaGetLastError(); }
 
 // The name of a type as it is written; typeid gives it as linkers see it.
 inline std::string written_name(char const* mangled) {
@@ -55,14 +46,5 @@ inline std::string written_name(char const* mangled) {
 }
 
 }  // namespace detail
-
-/// \brief Throws unless a call to the runtime succeeded.
-/// \ingroup cuda
-/// \param[in] status  what it returned
-/// \param[in] call    its name, for the text
-/// \throws cuda_error  with the call's name and the runtime's text
-inline void check(cudaError_t status, char const* call) {
-  if (status != cudaSuccess) detail::throw_cuda_error(status, call);
-}
 
 }  // namespace stiefelx::cuda

@@ -8,6 +8,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <stiefelx/core/host_device.hpp>
 #include <stiefelx/cuda/errors.hpp>
 
 /// \file
@@ -18,14 +19,34 @@ namespace stiefelx::cuda {
 
 namespace detail {
 
+// Here and below the runtime's own error is forgotten: it would be blamed on the next call.
+[[noreturn]] STIEFELX_COLD inline void throw_cuda_error(cudaError_t status, char const* call) {
+  (void)cudaGetLastError();
+  throw cuda_error(failure_text(status, call, cudaGetErrorString(status)));
+}
+inline bool succeeds(cudaError_t status) noexcept {
+  if (status != cudaSuccess) (void)cudaGetLastError();
+  return status == cudaSuccess;
+}
+inline void forget_last_error() noexcept { (void)cudaGetLastError(); }
+
+}  // namespace detail
+
+/// \brief Throws unless a call to the runtime succeeded.
+/// \ingroup cuda
+/// \param[in] status  what it returned
+/// \param[in] call    its name, for the text
+/// \throws cuda_error  with the call's name and the runtime's text
+inline void check(cudaError_t status, char const* call) {
+  if (status != cudaSuccess) detail::throw_cuda_error(status, call);
+}
+
+namespace detail {
+
 inline int attribute(cudaDeviceAttr name, int device) {
   int found = 0;
   check(cudaDeviceGetAttribute(&found, name, device), "cudaDeviceGetAttribute");
   return found;
-}
-
-inline std::string dotted_version(int version) {
-  return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
 }  // namespace detail

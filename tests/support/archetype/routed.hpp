@@ -48,41 +48,42 @@ void routed_multiply(context&, Ids const& ids, A const& a, X const& x, H&& h) {
   });
 }
 
-/// y_t += s times the sum over its slots of A_e h_i.
-template <Coefficient C, Input Ids, Input A, Input H, class Y>
-  requires Output<Y> && Alike<A, H, Y> && std::same_as<scalar_t<Ids>, int>
-void routed_multiply_add(context&, C const& s, Ids const& ids, A const& a, H const& h, Y&& y) {
-  char const* const verb = "routed_multiply_add";
+namespace detail {
+
+// Adds to y, after the arguments' sizes and memory were looked at and start(y) has run.
+template <class C, class Ids, class A, class H, class Y, class Start>
+void combine_into(char const* verb, C const& s, Ids const& ids, A const& a, H const& h, Y& y,
+                  Start const& start) {
   expect_size(verb, h, h.rows(), ids.cols());
   expect_size(verb, y, a.rows(), ids.cols());
   expect_apart(verb, ids, y);
   expect_apart(verb, a, y);
   expect_apart(verb, h, y);
   double const number = coefficient(verb, s);
-  detail::for_each_routed(verb, ids, a.cols(), h.rows(), [&](index_t row, index_t col, index_t t) {
+  start(y);
+  for_each_routed(verb, ids, a.cols(), h.rows(), [&](index_t row, index_t col, index_t t) {
     for (index_t i = 0; i < y.rows(); ++i)
       access::at(y, i, t) =
           converted<scalar_t<Y>>(wide(y, i, t) + number * wide(a, i, col) * wide(h, row, t));
   });
 }
 
+}  // namespace detail
+
+/// y_t += s times the sum over its slots of A_e h_i.
+template <Coefficient C, Input Ids, Input A, Input H, class Y>
+  requires Output<Y> && Alike<A, H, Y> && std::same_as<scalar_t<Ids>, int>
+void routed_multiply_add(context&, C const& s, Ids const& ids, A const& a, H const& h, Y&& y) {
+  detail::combine_into("routed_multiply_add", s, ids, a, h, y, [](auto&) {});
+}
+
 /// y_t = s times the sum over its slots of A_e h_i.
 template <Coefficient C, Input Ids, Input A, Input H, class Y>
   requires Output<Y> && Alike<A, H, Y> && std::same_as<scalar_t<Ids>, int>
 void routed_combine(context&, C const& s, Ids const& ids, A const& a, H const& h, Y&& y) {
-  char const* const verb = "routed_combine";
-  expect_size(verb, h, h.rows(), ids.cols());
-  expect_size(verb, y, a.rows(), ids.cols());
-  expect_apart(verb, ids, y);
-  expect_apart(verb, a, y);
-  expect_apart(verb, h, y);
-  double const number = coefficient(verb, s);
-  for (index_t t = 0; t < y.cols(); ++t)
-    for (index_t i = 0; i < y.rows(); ++i) access::at(y, i, t) = scalar_t<Y>(0);
-  detail::for_each_routed(verb, ids, a.cols(), h.rows(), [&](index_t row, index_t col, index_t t) {
-    for (index_t i = 0; i < y.rows(); ++i)
-      access::at(y, i, t) =
-          converted<scalar_t<Y>>(wide(y, i, t) + number * wide(a, i, col) * wide(h, row, t));
+  detail::combine_into("routed_combine", s, ids, a, h, y, [](auto& out) {
+    for (index_t t = 0; t < out.cols(); ++t)
+      for (index_t i = 0; i < out.rows(); ++i) access::at(out, i, t) = scalar_t<Y>(0);
   });
 }
 
