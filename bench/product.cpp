@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Cases gemm and gram: the verbs multiply and gram.
+// Cases gemm, low_rank_product and gram: the verbs multiply and gram.
 
 #include <memory>
 
@@ -34,6 +34,19 @@ timed_call make_gemm(tall shape, int threads) {
 }
 
 template <class Scalar>
+timed_call make_low_rank_product(tall shape, int threads) {
+  struct state {
+    context ctx;
+    matrix<Scalar> a, b, c;
+  };
+  std::shared_ptr<state> const s(new state{
+      context({.threads = threads}), bench::normal_matrix<Scalar>(shape.n, shape.p, 1),
+      bench::normal_matrix<Scalar>(shape.n, shape.p, 2), matrix<Scalar>(shape.n, shape.n)});
+  return {[s] { multiply(s->ctx, s->a, s->b.adjoint(), s->c); },
+          [s] { return bench::difference_fault<Scalar>(s->c, s->a * s->b.transpose(), 1e-4); }};
+}
+
+template <class Scalar>
 timed_call make_gram(tall shape, int threads) {
   struct state {
     context ctx;
@@ -53,6 +66,9 @@ int main(int argc, char** argv) {
   int const threads = cases.threads();
   bench::add_tall(cases, bench::cases::gemm, "stiefelx",
                   [threads]<class S>(tall shape) { return make_gemm<S>(shape, threads); });
+  bench::add_tall(
+      cases, bench::cases::low_rank_product, "stiefelx",
+      [threads]<class S>(tall shape) { return make_low_rank_product<S>(shape, threads); });
   bench::add_tall(cases, bench::cases::gram, "stiefelx",
                   [threads]<class S>(tall shape) { return make_gram<S>(shape, threads); });
   return cases.run();

@@ -34,6 +34,17 @@ timed_call make_gemm(tall shape) {
 }
 
 template <class Scalar>
+timed_call make_low_rank_product(tall shape) {
+  struct state {
+    matrix<Scalar> a, b, c;
+  };
+  std::shared_ptr<state> const s(new state{bench::normal_matrix<Scalar>(shape.n, shape.p, 1),
+                                           bench::normal_matrix<Scalar>(shape.n, shape.p, 2),
+                                           matrix<Scalar>(shape.n, shape.n)});
+  return {[s] { s->c.noalias() = s->a * s->b.transpose(); }, {}};
+}
+
+template <class Scalar>
 timed_call make_gram(tall shape) {
   struct state {
     matrix<Scalar> a, g;
@@ -187,6 +198,8 @@ int main(int argc, char** argv) {
   }
   namespace all = bench::cases;
   bench::add_tall(cases, all::gemm, "eigen", []<class S>(tall t) { return make_gemm<S>(t); });
+  bench::add_tall(cases, all::low_rank_product, "eigen",
+                  []<class S>(tall t) { return make_low_rank_product<S>(t); });
   bench::add_tall(cases, all::gram, "eigen", []<class S>(tall t) { return make_gram<S>(t); });
   bench::add_tall(cases, all::retract_qr, "eigen",
                   []<class S>(tall t) { return make_retract_qr<S>(t); });

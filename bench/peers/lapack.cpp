@@ -120,6 +120,17 @@ timed_call make_gemm(tall shape) {
   return {[s] { bench::openblas::multiply(s->a, s->b, s->c); }, {}};
 }
 
+template <class Scalar>
+timed_call make_low_rank_product(tall shape) {
+  struct state {
+    matrix<Scalar> a, b, c;
+  };
+  std::shared_ptr<state> const s(new state{bench::normal_matrix<Scalar>(shape.n, shape.p, 1),
+                                           bench::normal_matrix<Scalar>(shape.p, shape.n, 2),
+                                           matrix<Scalar>(shape.n, shape.n)});
+  return {[s] { bench::openblas::multiply(s->a, s->b, s->c); }, {}};
+}
+
 // The upper triangle of g = a^T a.
 template <class Scalar>
 void symmetric_product(matrix<Scalar> const& a, matrix<Scalar>& g) {
@@ -264,6 +275,8 @@ int main(int argc, char** argv) {
   }
   namespace all = bench::cases;
   bench::add_tall(cases, all::gemm, "lapack", []<class S>(tall t) { return make_gemm<S>(t); });
+  bench::add_tall(cases, all::low_rank_product, "lapack",
+                  []<class S>(tall t) { return make_low_rank_product<S>(t); });
   bench::add_tall(cases, all::gram, "lapack", []<class S>(tall t) { return make_gram<S>(t); });
   bench::add_tall(cases, all::retract_qr, "lapack",
                   []<class S>(tall t) { return make_retract_qr<S>(t); });

@@ -21,6 +21,12 @@ def gemm(torch, shape, dtype):
     return lambda: torch.mm(a, b, out=c), lambda: ""
 
 
+def low_rank_product(torch, shape, dtype):
+    a = torch.randn(shape["n"], shape["p"], dtype=dtype)
+    b, c = torch.randn_like(a), torch.empty(shape["n"], shape["n"], dtype=dtype)
+    return lambda: torch.mm(a, b.T, out=c), lambda: ""
+
+
 def gram(torch, shape, dtype):
     a = torch.randn(shape["n"], shape["p"], dtype=dtype)
     g = torch.empty(shape["p"], shape["p"], dtype=dtype)
@@ -131,6 +137,7 @@ def expert_gram_schmidt(torch, shape, dtype):
 
 SETUPS = {
     "gemm": gemm,
+    "low_rank_product": low_rank_product,
     "gram": gram,
     "retract_qr": orthonormal(retract_qr),
     "batched_retract_qr": orthonormal(batched_retract_qr),

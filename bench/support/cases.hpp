@@ -46,6 +46,12 @@ inline std::vector<tall> const factor_shapes{{512, 64}, {4096, 64}};
 inline tall_case const gemm{"gemm", every_shape, [](double n, double p) { return 2 * n * p * p; },
                             [](double n, double p) { return 2 * n * p + p * p; }};
 
+/// C = A B^T with A and B n x p for a small p. A and B are read, C is written.
+inline tall_case const low_rank_product{"low_rank_product",
+                                        {{1024, 8}, {2048, 8}},
+                                        [](double n, double p) { return 2 * n * n * p; },
+                                        [](double n, double p) { return n * n + 2 * n * p; }};
+
 /// G = A^T A with A n x p: half of a product, because G is symmetric.
 inline tall_case const gram{"gram", every_shape, [](double n, double p) { return n * p * p; },
                             [](double n, double p) { return n * p + p * p; }};

@@ -27,11 +27,12 @@ struct extent {
   index_t rows, depth, cols;
 };
 
-// Tall in c = a b, tall in c = a^T b, around the limits of either, and too small for both.
-std::vector<extent> const extents{{600, 16, 16}, {331, 64, 37},  {600, 8, 4},   {600, 8, 40},
-                                  {100, 700, 5}, {5, 700, 4},    {37, 531, 64}, {3, 300, 3},
-                                  {2, 9000, 2},  {31, 15, 31},   {600, 530, 9}, {520, 300, 8},
-                                  {130, 64, 12}, {1030, 150, 1}, {130, 63, 2}};
+// Tall in c = a b, tall in c = a^T b, around the limits of either, too small for both, and of few
+// products an entry.
+std::vector<extent> const extents{
+    {600, 16, 16}, {331, 64, 37},  {600, 8, 4},  {600, 8, 40}, {100, 700, 5}, {5, 700, 4},
+    {37, 531, 64}, {3, 300, 3},    {2, 9000, 2}, {31, 15, 31}, {600, 530, 9}, {520, 300, 8},
+    {130, 64, 12}, {1030, 150, 1}, {130, 63, 2}, {300, 5, 35}, {259, 15, 70}, {331, 1, 50}};
 
 template <class S>
 matrix_x<S> wide_product(matrix_x<S> const& a, matrix_x<S> const& b) {

@@ -8,11 +8,10 @@
 #include <Eigen/Core>
 
 #include <stiefelx/host/blas.hpp>
+#include <stiefelx/host/operand.hpp>
 #include <stiefelx/host/stored_product.hpp>
+#include <stiefelx/host/thin_products.hpp>
 #include <stiefelx/host/verbs.hpp>
-#include <stiefelx/simd/narrow_product.hpp>
-#include <stiefelx/simd/tall_adjoint_product.hpp>
-#include <stiefelx/simd/tall_product.hpp>
 
 /// \file
 /// \brief Products of the host: kernels for tall thin matrices, else Eigen's with packing memory
@@ -22,51 +21,6 @@
 namespace stiefelx::host {
 
 namespace detail {
-
-// One operand of a product as the kernel takes it: memory, order and conjugation.
-template <class A>
-struct operand_traits {
-  using traits = Eigen::internal::blas_traits<A>;
-  static constexpr bool usable = traits::HasUsableDirectAccess;
-  using Actual = std::remove_cvref_t<typename traits::DirectLinearAccessType>;
-  static constexpr int order = (Eigen::internal::traits<Actual>::Flags & Eigen::RowMajorBit)
-                                   ? Eigen::RowMajor
-                                   : Eigen::ColMajor;
-  static constexpr bool conjugate = traits::NeedToConjugate;
-};
-
-// Order and conjugation are part of the type; everything else is read at run time, so that one
-// kernel serves every expression of a kind and compile time stays small.
-template <class S, int order, bool conjugate>
-struct operand {
-  S const* data;
-  index_t rows, cols, stride;
-
-  auto view() const {
-    using Plain = Eigen::Matrix<S, Eigen::Dynamic, Eigen::Dynamic, order>;
-    return Eigen::Map<Plain const, Eigen::Unaligned, Eigen::OuterStride<>>(
-        data, rows, cols, Eigen::OuterStride<>(stride));
-  }
-  operand columns(index_t first, index_t count) const {
-    return {data + (order == Eigen::ColMajor ? first * stride : first), rows, count, stride};
-  }
-};
-
-template <class A>
-auto operand_of(A const& a) {
-  using T = operand_traits<A>;
-  auto const& m = T::traits::extract(a);
-  return operand<scalar_t<A>, T::order, T::conjugate>{m.data(), a.rows(), a.cols(),
-                                                      m.outerStride()};
-}
-
-template <class S>
-using plain_view = Eigen::Map<dynamic_matrix<S>, Eigen::Unaligned, Eigen::OuterStride<>>;
-
-template <class C>
-plain_view<scalar_t<C>> view_of(C& c) {
-  return {c.data(), c.rows(), c.cols(), Eigen::OuterStride<>(c.outerStride())};
-}
 
 // Memory for the kernel's packed panels, from the arena instead of the heap.
 template <class S>
@@ -110,125 +64,10 @@ inline index_t blas_columns_per_task(context const& ctx, index_t cols) {
   return 512;
 }
 
-// Below this many multiply-adds the kernel's packing costs more than it saves.
-inline constexpr index_t small_product = 24 * 24 * 24;
-
-// What a build with a BLAS leaves to the kernels of simd/: measured crossovers with OpenBLAS, which
-// picks its kernels by the machine. Narrower registers than the machine's lose to it, so the kernels
-// have to be compiled for the widest there are. Against its AVX-512 kernels they win where an operand
-// or the result is thin, since it packs all of both: from 1.1 times for 64 columns to 4 times for 8.
-// OpenBLAS wins below a million multiply-adds, where it packs nothing, and for a result of a^T b that is
-// not small, where packing pays.
-inline namespace STIEFELX_HOST_BUILD {
-#if defined(STIEFELX_USE_BLAS)
-inline constexpr bool has_blas = true;
-inline constexpr bool beats_blas = simd::register_bytes >= 64;
-#else
-inline constexpr bool has_blas = false;
-inline constexpr bool beats_blas = true;
-#endif
-}  // namespace STIEFELX_HOST_BUILD
-inline constexpr index_t blas_small_product = index_t{1} << 20;
-inline constexpr index_t blas_large_result = index_t{1} << 16;
-
 // What gemm calls an operand: N as it is, T transposed, C its adjoint; blank for a plain conjugate.
 constexpr char blas_form(int order, bool conjugate) {
   if (order == Eigen::ColMajor) return conjugate ? ' ' : 'N';
   return conjugate ? 'C' : 'T';
-}
-
-// Whether a b is for narrow_product(): measured crossovers. With fewer products an entry its sums are
-// written too often, and a few rows do not fill its tiles.
-template <class S>
-bool is_narrow_product(index_t rows, index_t depth, index_t cols) {
-  return rows >= 8 * simd::native_width<S> && depth >= 64 && cols > 0 &&
-         cols <= simd::narrow_product_columns;
-}
-
-// Whether a b is for tall_product(): measured crossovers. A wide result of few products an entry is
-// bound by its own memory, and a right factor that fills the second-level cache needs blocks.
-template <class S>
-bool is_tall_product(index_t rows, index_t depth, index_t cols) {
-  return rows >= 2 * simd::native_width<S> && cols >= 4 &&
-         (depth >= 16 || (depth >= 8 && cols <= 32)) && depth <= (cols <= 32 ? 4096 : 512) &&
-         depth * cols * index_t{sizeof(S)} <= (index_t{1} << 19);
-}
-
-// Whether a^T b is for tall_adjoint_product(): measured crossovers.
-template <class S>
-bool is_tall_adjoint_product(index_t rows, index_t depth, index_t cols) {
-  bool const is_small = rows * cols * index_t{sizeof(S)} <= (index_t{1} << 17);
-  return depth >= 16 * simd::native_width<S> &&
-         (std::max(rows, cols) <= 512 || (is_small && std::max(rows, cols) <= 4096)) &&
-         (std::min(rows, cols) >= 4 || rows * cols * depth > small_product);
-}
-
-// Smallest multiple of `step` that cuts `count` into at most as many parts as there are threads.
-inline index_t even_part(context const& ctx, index_t count, index_t step) {
-  index_t const threads = ctx.workers.size();
-  return ((count + threads - 1) / threads + step - 1) / step * step;
-}
-
-// c = alpha a b or c += alpha a b by tall_product(). The bits of an entry do not depend on how the
-// rows are cut.
-template <class S, int right>
-void tall_product(context& ctx, S alpha, operand<S, Eigen::ColMajor, false> a,
-                  operand<S, right, false> b, plain_view<S> c, bool add) {
-  index_t const rows = c.rows(), cols = c.cols(), depth = a.cols;
-  constexpr bool by_columns = right == Eigen::ColMajor;
-  auto factor = scratch<S>(ctx, simd::right_factor_size<S>(depth, cols), 1);
-  simd::copy_right_factor(depth, cols, b.data, by_columns ? 1 : b.stride, by_columns ? b.stride : 1,
-                          factor.data());
-  index_t const task = even_part(ctx, rows, simd::tall_product_rows<S>);
-  index_t const tasks = (rows + task - 1) / task;
-  index_t const room = simd::tall_product_workspace<S>(depth);
-  auto memory = scratch<S>(ctx, room, tasks);
-  ctx.workers.for_each_index(tasks, [&](index_t i, int worker) {
-    index_t const first = i * task;
-    simd::tall_product(std::min(task, rows - first), depth, cols, alpha, a.data + first, a.stride,
-                       factor.data(), add, c.data() + first, c.outerStride(),
-                       memory.data() + worker * room);
-  });
-}
-
-// The same by narrow_product(), with the same bits.
-template <class S, int right>
-void narrow_product(context& ctx, S alpha, operand<S, Eigen::ColMajor, false> a,
-                    operand<S, right, false> b, plain_view<S> c, bool add) {
-  index_t const rows = c.rows(), cols = c.cols(), depth = a.cols;
-  constexpr bool by_columns = right == Eigen::ColMajor;
-  auto factor = scratch<S>(ctx, simd::narrow_factor_size(depth, cols), 1);
-  simd::copy_narrow_factor(depth, cols, b.data, by_columns ? 1 : b.stride,
-                           by_columns ? b.stride : 1, factor.data());
-  index_t const task = even_part(ctx, rows, simd::narrow_product_rows<S>);
-  index_t const tasks = (rows + task - 1) / task;
-  index_t const room = simd::narrow_product_workspace<S>(std::min(task, rows), depth, cols);
-  auto memory = scratch<S>(ctx, room, tasks);
-  ctx.workers.for_each_index(tasks, [&](index_t i, int worker) {
-    index_t const first = i * task;
-    simd::narrow_product(std::min(task, rows - first), depth, cols, alpha, a.data + first, a.stride,
-                         factor.data(), add, c.data() + first, c.outerStride(),
-                         memory.data() + worker * room);
-  });
-}
-
-// The same for a^T b by tall_adjoint_product(). The bits of an entry do not depend on how the columns
-// are cut.
-template <class S>
-void tall_adjoint_product(context& ctx, S alpha, operand<S, Eigen::RowMajor, false> a,
-                          operand<S, Eigen::ColMajor, false> b, plain_view<S> c, bool add) {
-  index_t const rows = c.rows(), cols = c.cols(), depth = a.cols;
-  index_t const task = even_part(ctx, cols, 4);
-  index_t const tasks = (cols + task - 1) / task;
-  index_t const room = simd::tall_adjoint_product_workspace<S>(depth, rows, task);
-  auto memory = scratch<S>(ctx, room, tasks);
-  ctx.workers.for_each_index(tasks, [&](index_t i, int worker) {
-    index_t const first = i * task;
-    auto const part = b.columns(first, std::min(task, cols - first));
-    simd::tall_adjoint_product(depth, rows, part.cols, alpha, a.data, a.stride, part.data,
-                               part.stride, add, c.data() + first * c.outerStride(),
-                               c.outerStride(), memory.data() + worker * room);
-  });
 }
 
 // c = alpha a b or c += alpha a b by the BLAS of this build, by the kernels of simd/, or by Eigen's
@@ -237,20 +76,7 @@ template <class S, int left, bool conjugate_left, int right, bool conjugate_righ
 void compute_product(context& ctx, S alpha, operand<S, left, conjugate_left> a,
                      operand<S, right, conjugate_right> b, plain_view<S> c, bool add) {
   index_t const rows = c.rows(), cols = c.cols(), depth = a.cols;
-  if constexpr (beats_blas && std::is_floating_point_v<S>) {
-    bool const is_large = !has_blas || rows * cols * depth >= blas_small_product;
-    if constexpr (left == Eigen::ColMajor) {
-      bool const is_high = !has_blas || rows >= 8 * simd::native_width<S>;
-      if (is_large && is_narrow_product<S>(rows, depth, cols))
-        return narrow_product(ctx, alpha, a, b, c, add);
-      if (is_large && is_high && is_tall_product<S>(rows, depth, cols))
-        return tall_product(ctx, alpha, a, b, c, add);
-    } else if constexpr (right == Eigen::ColMajor) {
-      bool const is_thin = !has_blas || rows * cols < blas_large_result;
-      if (is_large && is_thin && is_tall_adjoint_product<S>(rows, depth, cols))
-        return tall_adjoint_product(ctx, alpha, a, b, c, add);
-    }
-  }
+  if (multiply_thin(ctx, alpha, a, b, c, add)) return;
   if (!add) c.setZero();
   if (rows == 0 || cols == 0 || depth == 0) return;
   if (rows * cols * depth <= small_product) {

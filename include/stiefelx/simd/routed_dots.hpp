@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include <stiefelx/simd/pack.hpp>
-#include <stiefelx/simd/routed_ahead.hpp>
+#include <stiefelx/simd/line_walk.hpp>
 #include <stiefelx/simd/routed_experts.hpp>
 #include <stiefelx/simd/routed_order.hpp>
 

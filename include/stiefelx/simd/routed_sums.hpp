@@ -5,7 +5,7 @@
 #include <cstddef>
 
 #include <stiefelx/simd/pack.hpp>
-#include <stiefelx/simd/routed_ahead.hpp>
+#include <stiefelx/simd/line_walk.hpp>
 #include <stiefelx/simd/routed_experts.hpp>
 #include <stiefelx/simd/routed_order.hpp>
 

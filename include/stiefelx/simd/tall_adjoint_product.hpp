@@ -6,6 +6,7 @@
 
 #include <stiefelx/simd/gram.hpp>
 #include <stiefelx/simd/pack.hpp>
+#include <stiefelx/simd/line_walk.hpp>
 
 namespace stiefelx::simd {
 inline namespace STIEFELX_SIMD_ISA {
@@ -91,7 +92,9 @@ struct column_panel {
 
 // total += a^T b for a tile of 4 x 4 entries.
 template <bool FirstOfA, bool FirstOfB, class T>
-void add_adjoint_tile(std::ptrdiff_t chunks, column_panel<T> a, column_panel<T> b, T* total) {
+void add_adjoint_tile(std::ptrdiff_t chunks, column_panel<T> a, column_panel<T> b, T* total,
+                      line_walk& ahead) {
+  line_walk beside = ahead;
   constexpr std::ptrdiff_t w = native_width<T>;
   constexpr std::ptrdiff_t m = gram_panel;
   constexpr std::ptrdiff_t cols = gram_tile_cols;
@@ -100,6 +103,7 @@ void add_adjoint_tile(std::ptrdiff_t chunks, column_panel<T> a, column_panel<T> 
     unroll<m * cols>([&](auto t)
                          __attribute__((always_inline)) { acc[t] = pack<T>::broadcast(0); });
     for (std::ptrdiff_t k = 0; k < chunks; ++k) {
+      beside.step();
       pack<T> left[std::size_t{m}];
       unroll<m>([&](auto i)
                     __attribute__((always_inline)) { left[i] = a.template take<FirstOfA>(k, i); });
@@ -115,6 +119,7 @@ void add_adjoint_tile(std::ptrdiff_t chunks, column_panel<T> a, column_panel<T> 
       (pack<T>::load_aligned(to) + sum_each(acc + t * w)).store_aligned(to);
     });
   });
+  ahead = beside;
 }
 
 // Prepares a panel for its first tile; returns whether that tile is to copy it.
@@ -168,18 +173,22 @@ void tall_adjoint_product(std::ptrdiff_t n, std::ptrdiff_t k, std::ptrdiff_t p, 
     for (std::ptrdiff_t j = 0; j < p; j += m) {
       detail::column_panel<T> const right{b + j * b_stride + row, b_stride, copied_b};
       bool first_b = detail::copies_in_tile(rows, std::min(m, p - j), right);
+      // A few columns of a are multiplied before the next ones of b have come.
+      std::ptrdiff_t const due = k <= 16 ? std::clamp<std::ptrdiff_t>(p - j - m, 0, m) : 0;
+      line_walk ahead(right.columns + due * b_stride, rows, due, b_stride,
+                      chunks * ((k + m - 1) / m));
       for (std::ptrdiff_t i = 0; i < k; i += m, total += m * m) {
         detail::column_panel<T> const left{a + i * a_stride + row, a_stride,
                                            copied_a + i * chunks * w};
         bool const first_a = j == 0 && detail::copies_in_tile(rows, std::min(m, k - i), left);
         if (first_a && first_b)
-          detail::add_adjoint_tile<true, true>(chunks, left, right, total);
+          detail::add_adjoint_tile<true, true>(chunks, left, right, total, ahead);
         else if (first_a)
-          detail::add_adjoint_tile<true, false>(chunks, left, right, total);
+          detail::add_adjoint_tile<true, false>(chunks, left, right, total, ahead);
         else if (first_b)
-          detail::add_adjoint_tile<false, true>(chunks, left, right, total);
+          detail::add_adjoint_tile<false, true>(chunks, left, right, total, ahead);
         else
-          detail::add_adjoint_tile<false, false>(chunks, left, right, total);
+          detail::add_adjoint_tile<false, false>(chunks, left, right, total, ahead);
         first_b = false;
       }
     }
