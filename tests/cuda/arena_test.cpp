@@ -30,6 +30,8 @@ block take(device::arena& memory, device::stream_ref queue, std::size_t size, un
   auto* const first = static_cast<unsigned char*>(memory.allocate(size));
   std::vector<unsigned char> const marks(size, mark);
   device::copy_2d(first, size, marks.data(), size, size, 1, device::direction::to_device, queue);
+  // A device may read the marks where they lie, and they go now.
+  device::synchronize(queue);
   return {first, size, mark};
 }
 

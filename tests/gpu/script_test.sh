@@ -102,6 +102,11 @@ ready cuda/batch
 run cuda/batch CUDA_VISIBLE_DEVICES=1,0
 expect 0 'r["device"] == "Stand-in 100"'
 
+ready cuda/batch
+run cuda/batch CUDA_VISIBLE_DEVICES=
+[ $status -eq 3 ] || complain "exit status $status where every GPU is hidden, expected 3"
+grep -q 'hides every GPU' "$work/said" || complain "it does not say that every GPU is hidden"
+
 ready
 run peers/torch
 expect 0 'tests == {} and benchmarks == {"peers/torch": "passed"}'
@@ -131,6 +136,24 @@ expect 0 'sanitizer["cuda/batch initcheck"] == "timed out after 1 s" and "initch
 program "$toolkit/bin/compute-sanitizer" 'exec sleep 60'
 run cuda/batch STIEFELX_GPU_PROGRAM_SECONDS=1
 expect 1 'tests["cuda/batch"] == "passed" and set(sanitizer.values()) == {"timed out after 1 s"}'
+# One that makes no call of CUDA is not looked at, and what is for the library's kernels is not
+# asked of all.
+program "$toolkit/bin/compute-sanitizer" 'tool=$2 kernels=all
+while [ "${1#--}" != "$1" ]; do
+  [ "$2" != kernel_substring=stiefelx ] || kernels=own
+  shift 2
+done
+case "$tool $kernels" in
+"memcheck all" | "racecheck own" | "synccheck own" | "initcheck own") ;;
+*) exit 9 ;;
+esac
+case $1 in *mdspan) ;; *) exec "$1" ;; esac
+echo "Error: Target application terminated before first instrumented API call"
+exit 255'
+ready cuda/batch cuda/mdspan
+run cuda/batch,cuda/mdspan
+expect 0 'sanitizer["cuda/mdspan memcheck"] == "not run: it makes no call of CUDA"'
+expect 0 'set(t for n, t in sanitizer.items() if "batch" in n) == {"passed"}'
 rm "$toolkit/bin/compute-sanitizer"
 
 # --- a wrong result, and a row that is cut off ---------------------------------------------------

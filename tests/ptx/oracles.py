@@ -131,6 +131,7 @@ ORACLES = {
     ("axpy_by_entry", "b"): part_of(lambda a, b: b + 0.5 * a),
     ("copy_if", "b"): part_of(lambda a, b: a),
     ("copy_if_not", "b"): part_of(lambda a, b: b),
+    ("copy_if_room", "b"): lambda v, _: v["a"],
     ("fill", "b"): part_of(lambda a, b: 0.75),
     ("set_identity", "b"): part_of(lambda a, b: np.eye(*b.shape)),
     ("scale_columns", "b"): part_of(columns_times),

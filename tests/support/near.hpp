@@ -145,4 +145,18 @@ boost::test_tools::assertion_result same(Eigen::DenseBase<A> const& found,
   return all ? boost::test_tools::assertion_result(true) : near_tables(a, b, -1, 1);
 }
 
+/// same(), of what one text computed from matrices of two layouts. On a GPU cuBLAS promises equal bits
+/// for equal calls, not for another transposition or stride, so there it is near().
+/// \param bound  largest accepted norm of the difference there, relative to that of expected
+template <class A, class B>
+boost::test_tools::assertion_result same_in_another_layout(Eigen::DenseBase<A> const& found,
+                                                           Eigen::DenseBase<B> const& expected,
+                                                           [[maybe_unused]] double bound) {
+#if defined(__CUDACC__)
+  return near(found, expected, bound);
+#else
+  return same(found, expected);
+#endif
+}
+
 }  // namespace support

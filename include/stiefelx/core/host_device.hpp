@@ -5,6 +5,11 @@
 /// \brief The library's macros, all of them.
 /// \ingroup core
 
+// Without the flag nvcc only warns, and leaves what calls such a function out of the kernel.
+#if defined(__NVCC__) && defined(__CUDACC__) && !defined(__CUDACC_RELAXED_CONSTEXPR__)
+#error "stiefelx: compile device code with nvcc's flag --expt-relaxed-constexpr"
+#endif
+
 /// Marks a function that runs on the host and, under nvcc or clang's CUDA mode, on the device.
 #if defined(__CUDACC__)
 #define STIEFELX_HD __host__ __device__

@@ -20,6 +20,44 @@ struct context_options {
   index_t dense_expert_columns = 512;  ///< of the verb of that name
 };
 
+namespace detail {
+
+// Another device than the current one, until this goes.
+class device_before {
+ public:
+  device_before() = default;
+  device_before(device_before const&) = delete;
+  device_before& operator=(device_before const&) = delete;
+  ~device_before() {
+    if (number_ >= 0) change_to(number_);
+  }
+  void leave_for(int device) noexcept {
+    try {
+      int const now = current_device();
+      if (now == device) return;
+      use_device(device);
+      number_ = now;
+    } catch (cuda_error const&) {
+      // Then its memory is given back from where the thread is.
+      number_ = -1;
+    }
+  }
+
+ private:
+  static void change_to(int device) noexcept {
+    try {
+      use_device(device);
+    } catch (cuda_error const&) {
+      // A destructor has nobody to tell.
+      return;
+    }
+  }
+
+  int number_ = -1;
+};
+
+}  // namespace detail
+
 /// \brief Where and how work runs on a device: its queue, scratch memory and cuBLAS.
 /// \ingroup cuda
 ///
@@ -32,8 +70,13 @@ struct context_options {
 ///
 /// One context belongs to one thread at a time and outlives the scratch taken from it. It makes its
 /// device the thread's current one; a thread that uses contexts of several devices calls select()
-/// when it changes between them.
+/// when it changes between them, and so does a thread that uses one which another thread opened.
 struct context {
+ private:
+  // Goes last, when nothing of the device is left to be given back.
+  detail::device_before before;
+
+ public:
   /// \brief Opens a device.
   /// \param[in] choices  device and precision
   /// \throws cuda_error  saying what is missing when there is no such device, or no driver for it
@@ -46,8 +89,11 @@ struct context {
 
   context(context const&) = delete;
   context& operator=(context const&) = delete;
-  /// Waits for its work, whose memory goes.
-  ~context() { finish(queue); }
+  /// Waits for its work, whose memory goes. Which device is current does not matter, and stays.
+  ~context() {
+    before.leave_for(options.device);
+    finish(queue);
+  }
 
   /// Makes its device the one that the calling thread uses.
   void select() const { use_device(options.device); }

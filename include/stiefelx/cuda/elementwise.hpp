@@ -57,13 +57,6 @@ struct axpy_element {
   }
 };
 
-struct copy_if_element {
-  template <class T, class S>
-  STIEFELX_HD void operator()(T& b, S const& s, T const& a) const {
-    if (s != S(0)) b = a;
-  }
-};
-
 struct raise_element {
   int bits;
 
@@ -79,6 +72,19 @@ struct identity_body {
     entry_pack<T, V> pack;
     for (int v = 0; v < V; ++v) pack.entry[v] = static_cast<T>(i + v == j ? 1 : 0);
     b.template store<V>(i, j, pack);
+  }
+};
+
+// Where s is zero neither a nor b is read, which may hold nothing yet.
+template <class T, class S>
+struct copy_if_body {
+  entry_operand<T> b;
+  entry_operand<T const> a;
+  S const* s;
+
+  template <int V>
+  STIEFELX_HD void operator()(index_t i, index_t j, pack_size<V>) const {
+    if (*s != S(0)) b.template store<V>(i, j, a.template load<V>(i, j));
   }
 };
 
@@ -195,7 +201,7 @@ void symmetrize(context& ctx, S&& s) {
 /// \throws shape_error  if s is not 1 x 1 or a has another shape than b
 /// \throws alias_error  if s overlaps b, or a does in part
 /// \par Cost
-/// reads a and b, writes b; a scratch copy of an adjoint
+/// reads a and writes b, or does neither; a scratch copy of an adjoint
 template <DeviceMatrix S, DeviceMatrix A, DeviceOutput B>
   requires SameScalar<A, B> && std::floating_point<scalar_t<S>>
 void copy_if(context& ctx, S const& s, A const& a, B&& b) {
@@ -203,7 +209,12 @@ void copy_if(context& ctx, S const& s, A const& a, B&& b) {
   expect_shape("copy_if", "a", a, b.rows(), b.cols());
   expect_distinct(ctx, "copy_if", "b", b, "s", s);
   expect_same_or_distinct(ctx, "copy_if", "b", b, "a", a);
-  transform(ctx, detail::copy_if_element{}, outputs(b), inputs(s, a));
+  using T = scalar_t<B>;
+  auto const plain = dense(ctx, a);
+  queue_entrywise<pack_entries<T>>(
+      ctx.queue, has_aligned_columns(ref(b)) && has_aligned_columns(ref(plain)), b.rows(), b.cols(),
+      detail::copy_if_body<T, scalar_t<S>>{detail::output_operand(b), detail::input_operand(plain),
+                                           dense(ctx, s).data()});
 }
 
 /// h(:, j) *= w(0, j).

@@ -85,8 +85,8 @@ class open_capture {
 /// runs on the host as always: its choices and numbers (shapes, learning rates, seeds) are those of
 /// this call in every replay, so state that a step keeps on the host does not go on. It must not
 /// wait (download(), value(), retractions that read a status), must not make or drop owning
-/// matrices, and reads memory of the host, as upload() does, when it is replayed. An exception of
-/// the step ends the capture, passes, and leaves the context as it was.
+/// matrices or graphs, and reads memory of the host, as upload() does, when it is replayed. An
+/// exception of the step ends the capture, passes, and leaves the context as it was.
 /// \param[in] ctx   whose work is recorded; the calling thread must not allocate device memory or
 ///                  wait for the device meanwhile, other threads may
 /// \param[in] step  called once without arguments; queues work of ctx only

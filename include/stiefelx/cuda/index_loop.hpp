@@ -53,6 +53,8 @@ template <class Body>
 void for_each_index(stream_ref queue, index_t count, Body const& body) {
   if (count <= 0) return;
 #if defined(__CUDACC__)
+  // Thrust reports the last error of the thread, which another part of the program may have left.
+  detail::forget_last_error();
   try {
     thrust::for_each_n(thrust::cuda::par_nosync.on(queue.handle),
                        thrust::counting_iterator<index_t>(0), count, body);

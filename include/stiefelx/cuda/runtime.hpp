@@ -305,7 +305,9 @@ inline void* allocate(std::size_t bytes) {
 inline void release(void* first) noexcept {
   if (first == nullptr) return;
   cudaError_t const status = cudaFree(first);
-  if (detail::succeeds(status) || status != cudaErrorStreamCaptureUnsupported) return;
+  if (detail::succeeds(status) ||
+      (status != cudaErrorStreamCaptureUnsupported && status != cudaErrorStreamCaptureInvalidated))
+    return;
   // The recording is lost by now, and only the thread's mode still keeps the memory.
   cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
   (void)cudaThreadExchangeStreamCaptureMode(&mode);

@@ -159,8 +159,8 @@ void upload(context& ctx, scalar_t<B> const* data, B&& b) {
   std::size_t const width = static_cast<std::size_t>(b.rows()) * entry;
   copy_2d(b.data(), static_cast<std::size_t>(b.stride()) * entry, data, width, width,
           static_cast<std::size_t>(b.cols()), direction::to_device, ctx.queue);
-  if (width > 0 && b.cols() > 0 && detail::is_read_in_place(data, current_device()) &&
-      !is_capturing(ctx.queue))
+  if (width > 0 && b.cols() > 0 && !is_capturing(ctx.queue) &&
+      detail::is_read_in_place(data, current_device()))
     synchronize(ctx.queue);
 }
 

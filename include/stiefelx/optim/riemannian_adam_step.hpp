@@ -74,7 +74,7 @@ auto refusal(Ctx& ctx, F const& finite) {
   return refused;
 }
 
-// Room for a, which holds a only if the step is refused: other steps write nothing.
+// Room for a, which holds a only if the step is refused: other steps neither read nor write it.
 template <class Ctx, class R, class A>
 auto kept_if(Ctx& ctx, R const& refused, A const& a) {
   auto kept = room_like(ctx, a);

@@ -116,8 +116,21 @@ void tiles(index_t n) {
   recording::found("s", s);
 }
 
+// Memory that nothing has been written to is not read where nothing is copied into it.
+template <class T>
+void room() {
+  cuda::context ctx(recording::small());
+  recording::begin("copy_if_room" + recording::type_name<T>());
+  auto const a = recording::random<T>(ctx, "a", 9, 4, 6);
+  auto const choices = recording::uploaded<T>(ctx, {T(0), T(1)}, 1);
+  cuda::matrix<T> b(9, 4);
+  for (index_t i : {0, 1}) copy_if(ctx, choices.middleCols(i, 1), a, b);
+  recording::found("b", b);
+}
+
 template <class T>
 void all() {
+  room<T>();
   each_layout<T>("axpy", axpy_by_number{});
   each_layout<T>("axpy_by_entry", with_number<T>{T(0.5), false});
   each_layout<T>("copy_if", with_number<T>{T(1), true});

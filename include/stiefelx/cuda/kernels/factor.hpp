@@ -149,9 +149,11 @@ struct lu_panel_body {
       if (bits == 0 && diagonal - diagonal != S(0)) bits = not_finite;
       for (index_t i = j + 1 + team.rank(); i < a.rows; i += team.size()) a(i, j) /= diagonal;
       team.barrier();
+      // Named, so that no compiler chooses whether to fuse, and bits are those of every machine.
       for (index_t c = j + 1 + column; column < wide && c < a.cols; c += wide) {
         S const upper = a(j, c);
-        for (index_t i = j + 1 + row; i < a.rows; i += tall) a(i, c) -= a(i, j) * upper;
+        for (index_t i = j + 1 + row; i < a.rows; i += tall)
+          a(i, c) = std::fma(-a(i, j), upper, a(i, c));
       }
       team.barrier();
     }
