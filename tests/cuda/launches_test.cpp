@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <ostream>
 #include <string>
 
@@ -17,7 +18,6 @@
 namespace {
 
 using namespace support;
-using device_case = test_case<device_backend, float>;
 
 /// Calls of the runtime and of cuBLAS, since the program began or between two moments.
 struct call_counts {
@@ -55,28 +55,38 @@ long waits_and_allocations() {
 
 struct pass_counts {
   call_counts forward, backward;
-  long others;  ///< waits and allocations of the second step
+  long others;  ///< waits and allocations
 };
 
-/// The second step of a layer.
-pass_counts second_step(expert_layer<float> const& l, mixing kind, double beta, bool with_status) {
-  place<device_case> p;
+/// What a step of a layer does beside its mixture, and how.
+struct step_options {
+  double beta = 0;
+  bool with_status = false;
+  index_t dense_columns = 512;  ///< of the context; with 0 tokens take the experts that they chose
+  int steps = 2;
+};
+
+/// The last step of a layer.
+template <class S>
+pass_counts last_step(expert_layer<S> const& l, mixing kind, step_options how = {}) {
+  place<test_case<device_backend, S>> p;
+  p.ctx.options.dense_expert_columns = how.dense_columns;
   auto down = p.up(l.down), up = p.up(l.up);
   stiefelx::lora_experts const experts(down, up, l.experts, l.scaling);
   auto const routes = routing_of(p, l);
   auto const x = p.up(l.x), dy = p.up(l.dy);
-  auto y = p.up(matrix_x<float>::Zero(l.up.cols(), l.x.cols())), dx = p.up(l.x);
+  auto y = p.up(matrix_x<S>::Zero(l.up.cols(), l.x.cols())), dx = p.up(l.x);
   auto ddown = zeros_like(p.ctx, down), dup = zeros_like(p.ctx, up), dweights = p.up(l.weights);
   auto status = status_matrix<device_backend>(p.ctx);
   pass_counts found{};
-  for (int step = 0; step < 2; ++step) {
+  for (int step = 0; step < how.steps; ++step) {
     long const others = waits_and_allocations();
     call_counts const begin = counted();
-    auto saved = with_status
+    auto saved = how.with_status
                      ? moe_lora_forward(p.ctx, experts, routes, x, y, {.kind = kind}, status)
                      : moe_lora_forward(p.ctx, experts, routes, x, y, {.kind = kind});
     call_counts const middle = counted();
-    moe_lora_backward(p.ctx, experts, routes, saved, x, dy, ddown, dup, dweights, beta, dx);
+    moe_lora_backward(p.ctx, experts, routes, saved, x, dy, ddown, dup, dweights, how.beta, dx);
     found = {middle - begin, counted() - middle, waits_and_allocations() - others};
   }
   return found;
@@ -84,66 +94,129 @@ pass_counts second_step(expert_layer<float> const& l, mixing kind, double beta, 
 
 layer_sizes constexpr bank{8, 2, 4, 40, 24, 20};
 
+expert_layer<float> layer_of(index_t tokens) {
+  return random_layer<float>({8, 2, 4, 12, 8, tokens}, 2);
+}
+
 }  // namespace
 
 BOOST_AUTO_TEST_SUITE(launches)
 
 BOOST_AUTO_TEST_CASE(a_plain_mixture_takes_three_calls_forward_and_five_backward) {
-  auto const found = second_step(random_layer<float>(bank, 1), mixing::none, 0, false);
+  auto const found = last_step(random_layer<float>(bank, 1), mixing::none);
   // A x of all experts; mix_forward_body; B of what is mixed.
   BOOST_TEST(found.forward == (call_counts{1, 2, 0, 0, 0}));
   // B^T dy; mix_backward_body; the gradients of B, A and x.
   BOOST_TEST(found.backward == (call_counts{1, 4, 0, 0, 0}));
 }
 
-BOOST_AUTO_TEST_CASE(orthogonalization_adds_four_calls_forward_and_three_backward) {
-  auto const found = second_step(random_layer<float>(bank, 1), mixing::orthogonal, 0, false);
-  // Products of the experts' factors depend on no token: B widened, one half of its Gram matrix, the
-  // other half, and a copy to where the caller keeps it.
-  BOOST_TEST(found.forward == (call_counts{3, 2, 1, 1, 0}));
+BOOST_AUTO_TEST_CASE(orthogonalization_adds_two_calls_forward_and_three_backward) {
+  auto const found = last_step(random_layer<float>(bank, 1), mixing::orthogonal);
+  // Products of the experts' factors depend on no token: B widened, and its product with itself, where
+  // the caller keeps it.
+  BOOST_TEST(found.forward == (call_counts{2, 3, 0, 0, 0}));
   // The sums of cross_moments_body, over parts of the tokens and then over the parts, and their product
   // with B.
   BOOST_TEST(found.backward == (call_counts{3, 5, 0, 0, 0}));
+  // What is double needs no widening.
+  auto const wide = last_step(random_layer<double>(bank, 1), mixing::orthogonal);
+  BOOST_TEST(wide.forward == (call_counts{1, 3, 0, 0, 0}));
+  BOOST_TEST(wide.backward == found.backward);
+}
+
+BOOST_AUTO_TEST_CASE(a_large_bank_takes_half_of_the_experts_products_and_two_calls_more) {
+  // B widened, one half of its Gram matrix, the other half, and a copy to where the caller keeps it.
+  layer_sizes const whole{64, 2, 4, 8, 8, 3}, half{65, 2, 4, 8, 8, 3};
+  call_counts const forward{2, 3, 0, 0, 0}, larger{3, 2, 1, 1, 0};
+  BOOST_TEST(last_step(random_layer<float>(whole, 1), mixing::orthogonal).forward == forward);
+  BOOST_TEST(last_step(random_layer<float>(half, 1), mixing::orthogonal).forward == larger);
+}
+
+BOOST_AUTO_TEST_CASE(the_experts_products_are_those_of_their_factors_for_small_and_large_banks) {
+  for (index_t const experts : {64, 65}) {
+    auto const l = random_layer<float>({experts, 2, 4, 8, 8, 3}, 1);
+    place<test_case<device_backend, float>> p;
+    auto down = p.up(l.down), up = p.up(l.up);
+    auto y = p.up(matrix_x<float>::Zero(8, 3));
+    stiefelx::lora_experts const bank_of(down, up, experts, l.scaling);
+    auto const saved = moe_lora_forward(p.ctx, bank_of, routing_of(p, l), p.up(l.x), y,
+                                        {.kind = mixing::orthogonal});
+    matrix_x<double> const b = l.up.cast<double>();
+    // Sums of eight products, each of at most the largest length squared.
+    double const bound =
+        8 * b.rowwise().squaredNorm().maxCoeff() * std::numeric_limits<double>::epsilon();
+    BOOST_TEST((p.down(saved.moments) - b * b.transpose()).cwiseAbs().maxCoeff() <= bound);
+  }
+}
+
+BOOST_AUTO_TEST_CASE(products_with_chosen_experts_take_three_calls_forward_and_seven_backward) {
+  step_options const routed{.dense_columns = 0};
+  auto const plain = last_step(random_layer<float>(bank, 1), mixing::none, routed);
+  // A x; mix_forward_body; B of what is mixed.
+  BOOST_TEST(plain.forward == (call_counts{3, 0, 0, 0, 0}));
+  // B^T dy; mix_backward_body; the gradients of B and A, each over parts of the tokens and then over
+  // the parts; that of x.
+  BOOST_TEST(plain.backward == (call_counts{7, 0, 0, 0, 0}));
+  auto const found = last_step(random_layer<float>(bank, 1), mixing::orthogonal, routed);
+  BOOST_TEST(found.forward == (call_counts{4, 1, 0, 0, 0}));
+  BOOST_TEST(found.backward == (call_counts{9, 1, 0, 0, 0}));
 }
 
 BOOST_AUTO_TEST_CASE(counts_depend_neither_on_tokens_nor_on_their_experts) {
-  for (mixing const kind : {mixing::none, mixing::orthogonal}) {
-    auto const expected = second_step(random_layer<float>(bank, 1), kind, 0, false);
-    for (index_t const tokens : {1, 20, 300}) {
-      layer_sizes n = bank;
-      n.tokens = tokens;
-      auto l = random_layer<float>(n, 2);
-      if (tokens == 20) l.ids.setConstant(3);
-      if (tokens == 20) l.ids.leftCols(7).setConstant(-1);
-      if (tokens == 300) l.up.setZero();
-      auto const found = second_step(l, kind, 0, false);
-      BOOST_TEST_CONTEXT(tokens << " tokens") {
-        BOOST_TEST(found.forward == expected.forward);
-        BOOST_TEST(found.backward == expected.backward);
+  for (index_t const dense : {512, 0})
+    for (mixing const kind : {mixing::none, mixing::orthogonal}) {
+      step_options const how{.dense_columns = dense, .steps = 1};
+      auto const expected = last_step(random_layer<float>(bank, 1), kind, how);
+      for (index_t const tokens : {1, 20, 64, 65, 2048}) {
+        auto l = layer_of(tokens);
+        if (tokens == 20) l.ids.setConstant(3);
+        if (tokens == 20) l.ids.leftCols(7).setConstant(-1);
+        if (tokens == 64) l.up.setZero();
+        auto const found = last_step(l, kind, how);
+        BOOST_TEST_CONTEXT(tokens << " tokens, all experts up to " << dense << " columns") {
+          BOOST_TEST(found.forward == expected.forward);
+          BOOST_TEST(found.backward == expected.backward);
+        }
       }
     }
+}
+
+BOOST_AUTO_TEST_CASE(no_token_queues_no_more_than_what_depends_on_none) {
+  call_counts const nothing{};
+  for (index_t const dense : {512, 0}) {
+    step_options const how{.dense_columns = dense};
+    auto const plain = last_step(layer_of(0), mixing::none, how);
+    BOOST_TEST(plain.forward == nothing);
+    BOOST_TEST(plain.backward == nothing);
+    auto const found = last_step(layer_of(0), mixing::orthogonal, how);
+    BOOST_TEST(found.forward == (call_counts{1, 1, 0, 0, 0}));
+    BOOST_TEST(found.backward == nothing);
   }
 }
 
 BOOST_AUTO_TEST_CASE(nothing_waits_and_the_second_step_allocates_nothing) {
-  for (mixing const kind : {mixing::none, mixing::orthogonal})
-    BOOST_TEST(second_step(random_layer<float>(bank, 3), kind, 1, false).others == 0);
+  for (index_t const dense : {512, 0})
+    for (mixing const kind : {mixing::none, mixing::orthogonal})
+      for (index_t const tokens : {20, 65}) {
+        step_options const how{.beta = 1, .dense_columns = dense};
+        BOOST_TEST(last_step(layer_of(tokens), kind, how).others == 0);
+      }
 }
 
 BOOST_AUTO_TEST_CASE(a_beta_of_one_costs_nothing_and_another_one_kernel) {
   auto const l = random_layer<float>(bank, 4);
-  auto const zero = second_step(l, mixing::none, 0, false).backward;
-  BOOST_TEST(second_step(l, mixing::none, 1, false).backward == zero);
+  auto const zero = last_step(l, mixing::none).backward;
+  BOOST_TEST(last_step(l, mixing::none, {.beta = 1}).backward == zero);
   auto scaled = zero;
   ++scaled.kernels;
-  BOOST_TEST(second_step(l, mixing::none, 0.5, false).backward == scaled);
+  BOOST_TEST(last_step(l, mixing::none, {.beta = 0.5}).backward == scaled);
 }
 
 BOOST_AUTO_TEST_CASE(a_status_costs_one_kernel) {
   auto const l = random_layer<float>(bank, 5);
-  auto expected = second_step(l, mixing::orthogonal, 0, false).forward;
+  auto expected = last_step(l, mixing::orthogonal).forward;
   ++expected.kernels;
-  BOOST_TEST(second_step(l, mixing::orthogonal, 0, true).forward == expected);
+  BOOST_TEST(last_step(l, mixing::orthogonal, {.with_status = true}).forward == expected);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -281,20 +281,42 @@ BOOST_AUTO_TEST_CASE(sums_of_parts_take_bounded_scratch_and_nothing_where_there_
   // What blocks of 512 rows and 16 columns of float, or of half the rows of double, need.
   for (index_t blocks : {1, 3, 16, 64, 65, 128, 129, 4000})
     for (index_t tokens : {1, 63, 64, 65, 2048, 1000000}) {
-      index_t const share = device::detail::tokens_of_part(tokens, blocks);
+      index_t const most = device::detail::most_token_parts(blocks);
+      index_t const share = device::detail::tokens_of_part(tokens, most);
       index_t const parts = (tokens + share - 1) / share;
-      BOOST_TEST((parts == 1 || parts * blocks * 512 * 16 * 4 <= index_t{4} << 20));
+      BOOST_TEST((most == 1 || parts * blocks * 512 * 16 * 4 <= index_t{4} << 20));
       BOOST_TEST((parts == 1 || share >= 32));
       BOOST_TEST((blocks > 64 || tokens < 128 || parts > 1));
     }
+  // Of 64 experts even the only part of a few tokens has sums: launches do not depend on tokens.
+  for (index_t experts : {64, 65})
+    for (index_t tokens : {0, 1, 64, 65}) {
+      if (tokens > few(tokens)) break;
+      device::context ctx;
+      problem<float> const q({16, experts, 4, 1, tokens});
+      auto const ids = on_device(ctx, q.ids);
+      auto const x = on_device(ctx, q.x), h = on_device(ctx, q.h);
+      auto a = on_device(ctx, q.a);
+      std::size_t const held = fake_cuda::live_bytes();
+      long const before = fake_cuda::calls("launch");
+      routed_outer_add(ctx, 1, ids, x, h, a);
+      int const launches = tokens == 0 ? 0 : experts == 64 ? 2 : 1;
+      BOOST_TEST(fake_cuda::calls("launch") - before == launches);
+      BOOST_TEST((fake_cuda::live_bytes() > held) == (launches == 2));
+      BOOST_TEST(is_near(on_host(ctx, a), q.outer(1), tokens));
+    }
+}
+
+BOOST_AUTO_TEST_CASE(sums_of_the_only_part_have_the_bits_of_what_is_added_at_once) {
   device::context ctx;
-  problem<float> const q({16, 2, 4, 1, few(64)});
-  auto const ids = on_device(ctx, q.ids);
-  auto const x = on_device(ctx, q.x), h = on_device(ctx, q.h);
-  auto a = on_device(ctx, q.a);
-  std::size_t const held = fake_cuda::live_bytes();
-  routed_outer_add(ctx, 1, ids, x, h, a);
-  BOOST_TEST(fake_cuda::live_bytes() == held);
+  // 65 experts have one part, the first three of them may have several.
+  problem<float> const all({16, 65, 4, 2, few(64)}), some({16, 3, 4, 2, few(64)});
+  auto const ids = on_device(ctx, some.ids);
+  auto const x = on_device(ctx, some.x), h = on_device(ctx, some.h);
+  auto a = on_device(ctx, all.a), b = on_device(ctx, part(all.a, 0, 16, 0, 12));
+  routed_outer_add(ctx, -0.3, ids, x, h, a);
+  routed_outer_add(ctx, -0.3, ids, x, h, b);
+  BOOST_TEST(same_bits(on_host(ctx, b), part(on_host(ctx, a), 0, 16, 0, 12)));
 }
 
 BOOST_AUTO_TEST_CASE(what_no_slot_refers_to_is_neither_read_nor_changed) {

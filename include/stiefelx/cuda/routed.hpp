@@ -29,11 +29,12 @@
 /// Expert e owns the columns e r .. e r + r - 1 of a d x (E r) matrix a, and slot i of a token the
 /// rows i r .. i r + r - 1 of its column of a (k r) x T matrix h.
 ///
-/// Each verb is one launch or two, whose sizes follow from the shapes: nothing is gathered, nothing
-/// counted on the host, and nothing waits. ids stays on the device and is not read before the kernel
-/// runs, so an id of E or more cannot be reported: its slot counts as empty. The order of every sum
-/// follows from shapes and ids, without an atomic operation, and is the same for every layout: where
-/// packs of 16 bytes cannot be loaded at once, their entries are loaded one by one.
+/// Each verb is one launch or two, the same number for any number of tokens but zero, which take none.
+/// The sizes of a launch follow from the shapes: nothing is gathered, nothing counted on the host, and
+/// nothing waits. ids stays on the device and is not read before the kernel runs, so an id of E or
+/// more cannot be reported: its slot counts as empty. The order of every sum follows from shapes and
+/// ids, without an atomic operation, and is the same for every layout: where packs of 16 bytes cannot
+/// be loaded at once, their entries are loaded one by one.
 ///
 /// Experts that are read may be stored in two bytes an entry where tokens are float: they become
 /// float in registers, and results have the bits that the widened experts give.
@@ -149,11 +150,19 @@ void queue_routed_sums(context& ctx, routing_sizes const& z, matrix_ref<int cons
          kernel{slot_ids_of(z, ids), s, a, h, y, z.rank, tokens, from_zero});
 }
 
-// Tokens of a part, such that blocks of all parts are at most so many, and none has few tokens.
-inline index_t tokens_of_part(index_t tokens, index_t blocks_of_part) {
-  constexpr index_t most_blocks = 128, fewest_tokens = 64;
-  index_t const parts = std::clamp<index_t>(most_blocks / blocks_of_part, 1,
-                                            (tokens + (fewest_tokens - 1)) / fewest_tokens);
+// Parts that the tokens may have, such that blocks of all parts are at most so many. It is not asked
+// how many tokens there are: where this is more than one, even a single part has sums of its own, so
+// that there are always as many launches.
+inline index_t most_token_parts(index_t blocks_of_part) {
+  constexpr index_t most_blocks = 128;
+  return std::max<index_t>(most_blocks / blocks_of_part, 1);
+}
+
+// Tokens of a part, none of which has few while there are several.
+inline index_t tokens_of_part(index_t tokens, index_t most_parts) {
+  constexpr index_t fewest_tokens = 64;
+  index_t const parts =
+      std::clamp<index_t>(most_parts, 1, (tokens + (fewest_tokens - 1)) / fewest_tokens);
   return (tokens + parts - 1) / parts;
 }
 
@@ -166,7 +175,8 @@ void queue_routed_outer(context& ctx, routing_sizes const& z, matrix_ref<int con
   unsigned const threads = tiles * kernel::row_lanes;
   unsigned const row_tiles = block_count(z.width, index_t{kernel::row_lanes} * kernel::V);
   unsigned const rank_tiles = block_count(z.rank, index_t{tiles} * rank_tile);
-  index_t const tokens = tokens_of_part(z.tokens, index_t{row_tiles} * rank_tiles * z.experts);
+  index_t const most = most_token_parts(index_t{row_tiles} * rank_tiles * z.experts);
+  index_t const tokens = tokens_of_part(z.tokens, most);
   unsigned const parts = block_count(z.tokens, tokens);
   auto const stretch = std::min(std::max<index_t>(1024 / z.slots, 1), tokens);
   auto const blocks_y = static_cast<unsigned>(std::min<index_t>(z.experts, 65535));
@@ -190,7 +200,7 @@ void queue_routed_outer(context& ctx, routing_sizes const& z, matrix_ref<int con
                   rank_tiles,
                   blocks_y});
   };
-  if (parts == 1) return queue(a, 0, nullptr);
+  if (most == 1) return queue(a, 0, nullptr);
   index_t const stride = (a.rows + (kernel::V - 1)) / kernel::V * kernel::V, step = stride * a.cols;
   auto sums = scratch<T>(ctx, stride, a.cols * index_t{parts});
   auto found = scratch<int>(ctx, z.experts, index_t{parts});
@@ -353,11 +363,11 @@ void routed_outer_products(context& ctx, char const* function, char const* outpu
 /// \throws shape_error  if sizes do not fit each other
 /// \throws alias_error  if a overlaps ids, x or h
 /// \par Cost
-/// two launches, or one where there are few tokens or many blocks without; 2 d r flops a slot that is
-/// not empty; reads each token r / 16 times for each of its slots, ids once for every 16 columns and
-/// 128 packs of rows, reads and writes a. The tokens are divided into as many parts as 128 blocks
-/// allow, each of 64 tokens or more; their sums take at most 4 MiB of scratch, whatever the number of
-/// tokens. A scratch copy of an adjoint input
+/// two launches, or one where the shape of a asks for more than 64 blocks, whatever the number of
+/// tokens; 2 d r flops a slot that is not empty; reads each token r / 16 times for each of its slots,
+/// ids once for every 16 columns and 128 packs of rows, reads and writes a. With two launches the
+/// tokens are divided into as many parts as 128 blocks allow, each of 64 tokens or more unless there
+/// is one; their sums take at most 4 MiB of scratch. A scratch copy of an adjoint input
 template <DeviceCoefficient C, DeviceMatrix Ids, DeviceMatrix X, DeviceMatrix H, DeviceOutput A>
   requires SameScalar<A, X, H> && std::floating_point<scalar_t<A>> &&
            std::same_as<scalar_t<Ids>, int>

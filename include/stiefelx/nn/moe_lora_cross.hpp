@@ -198,7 +198,7 @@ template <class Ctx, class H, class Ids, class W, class Up, class DUp>
 void add_cross_moments(Ctx& ctx, index_t experts, H const& h, Ids const& ids, W const& w,
                        Up const& up, DUp& dup) {
   index_t const all = up.rows(), rank = all / experts, tokens = ids.cols();
-  if (rank == 0) return;
+  if (rank == 0 || tokens == 0) return;
   index_t const parts = cross_parts(tokens, all);
   auto cross = scratch<scalar_t<Up>>(ctx, all, all);
   auto sums = scratch<double>(ctx, all, cross_columns(tokens, all));

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 #pragma once
 
+#include <type_traits>
 #include <utility>
 
 #include <stiefelx/core/context.hpp>
@@ -10,6 +11,7 @@
 #include <stiefelx/nn/mixing_options.hpp>
 #include <stiefelx/nn/moe_lora_body.hpp>
 #include <stiefelx/nn/moe_lora_cross.hpp>
+#include <stiefelx/team/each_item.hpp>
 
 /// \file
 /// \brief What lies between the products of a mixture of low-rank experts, forward and backward.
@@ -22,13 +24,36 @@ namespace stiefelx {
 
 namespace detail {
 
-// up up^T in double: every product of two experts' factors, once a call. Of a tall matrix half the
-// products suffice.
+// E r up to which a device forms every product of two experts' factors and asks for no symmetry. By the
+// rates of the guide's model, the other half of them takes less time up to there than two more calls.
+inline constexpr index_t most_whole_moments = 256;
+
+// moments = up up^T in double: every product of two experts' factors, once a call.
+template <class Ctx, class Up, class Moments>
+void write_expert_moments(Ctx& ctx, Up const& up, Moments&& moments) {
+  using Wide = wide_t<scalar_t<Up>>;
+  if constexpr (has_team_an_item<Ctx>) {
+    if (up.rows() <= most_whole_moments) {
+      if constexpr (std::is_same_v<scalar_t<Up>, Wide>) {
+        multiply(ctx, up, up.adjoint(), moments);
+      } else {
+        auto const wide = widen(ctx, up);
+        multiply(ctx, wide, wide.adjoint(), moments);
+      }
+      return;
+    }
+  }
+  // Of a tall matrix half the products suffice.
+  auto tall = scratch<Wide>(ctx, up.cols(), up.rows());
+  copy(ctx, up.adjoint(), tall);
+  copy(ctx, gram(ctx, tall), moments);
+}
+
 template <class Ctx, class Up>
 auto expert_moments(Ctx& ctx, Up const& up) {
-  auto tall = scratch<wide_t<scalar_t<Up>>>(ctx, up.cols(), up.rows());
-  copy(ctx, up.adjoint(), tall);
-  return gram(ctx, tall);
+  auto moments = scratch<wide_t<scalar_t<Up>>>(ctx, up.rows(), up.rows());
+  write_expert_moments(ctx, up, moments);
+  return moments;
 }
 
 // Whether every token is multiplied with every expert, of which a token uses its own. Experts with
@@ -47,7 +72,7 @@ void mix_slots(Ctx& ctx, Up const& up, index_t rank, Routing const& routes, Save
                rank_layout layout, Mixed& mixed, Status&& status) {
   index_t const k = routes.ids.rows(), tokens = routes.ids.cols();
   auto const algebra = algebra_of<scalar_t<Mixed>>(saved.options);
-  if (!algebra.is_plain(k)) copy(ctx, expert_moments(ctx, up), saved.moments);
+  if (!algebra.is_plain(k)) write_expert_moments(ctx, up, saved.moments);
   auto bits = scratch<int>(ctx, 1, tokens);
   run_batch(ctx, tokens, mix_forward_body{algebra, k, rank, layout, experts_of(up, rank)}, saved.h,
             std::as_const(routes.ids), std::as_const(routes.weights), std::as_const(saved.moments),

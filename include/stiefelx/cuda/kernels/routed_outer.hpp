@@ -37,7 +37,7 @@ struct routed_outer {
   matrix_ref<T const> h;              ///< (k r) x T
   expert_columns<T, ByRows> experts;  ///< d x (E r): the result, or the sums of the first part
   index_t step;                       ///< entries from the sums of one part to those of the next
-  int* found;                         ///< E x parts: whether an expert has slots; null for one part
+  int* found;                         ///< E x parts: whether an expert has slots; or null
   index_t rank;                       ///< r
   index_t tokens_of_part;             ///< tokens of a part
   int tokens_of_stretch;              ///< tokens that are listed at a time
