@@ -148,4 +148,17 @@ BOOST_AUTO_TEST_CASE(what_fails_in_a_destructor_is_not_blamed_on_the_next_launch
   }
 }
 
+BOOST_AUTO_TEST_CASE(shared_memory_is_allowed_within_bounds_and_on_one_device) {
+  fake_cuda::pretend const two({.devices = 2});
+  auto const allow = [&](int bytes) {
+    return cudaFuncSetAttribute(&two, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes);
+  };
+  for (int const bytes : {-1, 227 * 1024 + 1}) BOOST_TEST(allow(bytes) == cudaErrorInvalidValue);
+  BOOST_TEST(allow(60000) == cudaSuccess);
+  BOOST_TEST(fake_cuda::shared_memory_of(&two) == 60000U);
+  cudaSetDevice(1);
+  BOOST_TEST(fake_cuda::shared_memory_of(&two) == 48U * 1024);
+  cudaSetDevice(0);
+}
+
 BOOST_AUTO_TEST_SUITE_END()

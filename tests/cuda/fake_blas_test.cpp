@@ -35,8 +35,7 @@ bool stops(F const& f, std::string const& piece) {
   try {
     f();
   } catch (fake_cuda::fault const& fault) {
-    std::string const text = fault.what();
-    return text.find(piece) != std::string::npos;
+    return std::string(fault.what()).find(piece) != std::string::npos;
   }
   return false;
 }
@@ -105,8 +104,7 @@ BOOST_AUTO_TEST_CASE(a_product_is_the_sum_over_the_inner_index) {
 }
 
 BOOST_AUTO_TEST_CASE(a_beta_of_zero_never_reads_the_result) {
-  device_matrix const a(3, 3, 0, 1), b(3, 3, 0, 2);
-  device_matrix const c(3, 3, 0, 3);
+  device_matrix const a(3, 3, 0, 1), b(3, 3, 0, 2), c(3, 3, 0, 3);
   auto const run = [&](double const* beta) {
     {
       device_access const access;
@@ -255,6 +253,17 @@ BOOST_AUTO_TEST_CASE(sums_and_scalings_of_matrices_are_exact) {
   BOOST_TEST(c(2, 1) == b(2, 1) * w(0, 1));
 }
 
+BOOST_AUTO_TEST_CASE(a_sum_looks_at_what_a_factor_of_zero_leaves_out_and_at_its_factors) {
+  device_matrix const a(3, 3, 0, 1), c(3, 3, 0, 2);
+  auto const run = [&](double const* x, double const* y, double const* from, int lda) {
+    cublasDgeam(handle, CUBLAS_OP_N, CUBLAS_OP_N, 3, 3, x, from, lda, y, a.data(), 3, c.data(), 3);
+  };
+  BOOST_CHECK_NO_THROW(run(&zero, &one, nullptr, 3));
+  BOOST_TEST(stops([&] { run(&zero, &one, nullptr, 2); }, "A: leading dimension 2, expected at"));
+  cublasSetPointerMode(handle, CUBLAS_POINTER_MODE_DEVICE);
+  BOOST_TEST(stops([&] { run(a.data(), c.data() + 4, a.data(), 3); }, "C overlaps beta"));
+}
+
 BOOST_AUTO_TEST_CASE(two_byte_factors_are_summed_wide_and_rounded_once) {
   buffer<__nv_bfloat16> const a(4), c(4);
   buffer<float> const wide(4);
@@ -285,11 +294,12 @@ BOOST_AUTO_TEST_CASE(items_of_a_batch_lie_a_step_apart) {
   device_matrix const a(2, 6, 0, 1), b(2, 6, 0, 2), c(2, 6, 0, 3);
   auto const run = [&](long long step, int batch) {
     return [=, &a, &b, &c, this] {
-      cublasDgemmStridedBatched(handle, CUBLAS_OP_N, CUBLAS_OP_N, 2, 2, 2, &one, a.data(), 2, 4,
+      cublasDgemmStridedBatched(handle, CUBLAS_OP_N, CUBLAS_OP_N, 2, 2, 2, &one, a.data(), 2, step,
                                 b.data(), 2, 4, &zero, c.data(), 2, step, batch);
     };
   };
   run(4, 3)();
+  BOOST_TEST(stops(run(0, 3), "are 0 entries apart"));
   BOOST_TEST(stops(run(2, 3), "C overlaps C"));
   BOOST_TEST(stops(run(4, 4), "leaves its allocation"));
   device_access const access;
@@ -336,6 +346,7 @@ BOOST_AUTO_TEST_CASE(a_handle_works_on_its_stream_with_its_workspace) {
   cublasSetWorkspace(handle, room.data(), 1024);
   run();
   BOOST_TEST(fake_cuda::last_product().workspace == 1024U);
+  BOOST_TEST(stops([&] { cublasSetMathMode(handle, static_cast<cublasMath_t>(7)); }, "mode is 7"));
   // A workspace of nothing is one.
   BOOST_TEST(cublasSetWorkspace(handle, nullptr, 0) == CUBLAS_STATUS_SUCCESS);
   cublasSetWorkspace(handle, room.data(), 1024);
@@ -356,6 +367,21 @@ BOOST_AUTO_TEST_CASE(a_handle_works_on_its_stream_with_its_workspace) {
   handle = nullptr;
   BOOST_TEST(stops(run, "not a handle"));
   std::swap(fresh, handle);
+}
+
+BOOST_AUTO_TEST_CASE(a_handle_works_on_the_device_it_was_created_on) {
+  fake_cuda::pretend const both({.devices = 2});
+  device_matrix const a(2, 2, 0, 1), c(2, 2, 0, 3);
+  cudaSetDevice(1);
+  device_matrix const far(2, 2, 0, 2);
+  stream const other;
+  auto const run = [&] { gemm(CUBLAS_OP_N, CUBLAS_OP_N, &one, a, far, &zero, c); };
+  BOOST_TEST(stops(run, "a handle of device 0, but the current one is device 1"));
+  BOOST_TEST(stops([&] { cublasDestroy(handle); }, "but the current one is device 1"));
+  cudaSetDevice(0);
+  BOOST_TEST(stops(run, "memory of device 1 on a stream of device 0"));
+  auto const take = [&] { cublasSetStream(handle, static_cast<stream_ref>(other).handle); };
+  BOOST_TEST(stops(take, "a handle of device 0 and a stream of device 1"));
 }
 
 BOOST_AUTO_TEST_CASE(a_test_can_let_cublas_fail) {

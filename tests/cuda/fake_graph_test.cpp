@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <cublas_v2.h>
@@ -118,6 +119,29 @@ BOOST_AUTO_TEST_CASE(a_captured_copy_to_the_host_arrives_after_the_wait_for_its_
   run();
   BOOST_TEST(std::isnan(found));
   cudaStreamSynchronize(raw());
+  BOOST_TEST(found == 3);
+}
+
+BOOST_AUTO_TEST_CASE(a_graph_runs_in_the_stream_that_it_is_launched_in) {
+  put(3);
+  double found = -1;
+  begin();
+  cudaMemcpyAsync(&found, a.data(), 8, cudaMemcpyDeviceToHost, raw());
+  cudaMemsetAsync(b.data(), 0, 64, raw());
+  end();
+  stream const other;
+  cudaStream_t const on = static_cast<stream_ref>(other).handle;
+  auto const launch = [&] { return cudaGraphLaunch(work, on); };
+  BOOST_TEST(holds(stopped(launch), "reads memory that another stream writes"));
+  cudaStreamSynchronize(raw());
+  launch();
+  cudaStreamSynchronize(raw());
+  BOOST_TEST(std::isnan(found));
+  BOOST_TEST(holds(stopped([&] { get(b); }), "reads memory that another stream writes"));
+  // The launches of one graph come after each other, and nothing else of their streams does.
+  BOOST_TEST(run() == cudaSuccess);
+  BOOST_TEST(get(b) == 0);
+  cudaStreamSynchronize(on);
   BOOST_TEST(found == 3);
 }
 
@@ -233,6 +257,43 @@ BOOST_AUTO_TEST_CASE(a_relaxed_capture_a_relaxed_thread_and_another_thread_may_a
   end();
 }
 
+BOOST_AUTO_TEST_CASE(a_global_capture_forbids_other_threads_what_it_forbids_its_own) {
+  for (auto const& [of_capture, of_thread] :
+       {std::pair{cudaStreamCaptureModeGlobal, cudaStreamCaptureModeGlobal},
+        std::pair{cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal},
+        std::pair{cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeGlobal}}) {
+    begin(of_capture);
+    cudaError_t status = cudaSuccess;
+    cudaStreamCaptureMode before = of_thread, after = cudaStreamCaptureModeRelaxed;
+    std::thread([&] {
+      void* p = nullptr;
+      cudaThreadExchangeStreamCaptureMode(&before);
+      status = cudaMalloc(&p, 8);
+      cudaThreadExchangeStreamCaptureMode(&after);
+      cudaFree(p);
+    }).join();
+    BOOST_TEST(before == cudaStreamCaptureModeGlobal);
+    BOOST_TEST(after == of_thread);
+    bool const forbidden =
+        of_capture == cudaStreamCaptureModeGlobal && of_thread == cudaStreamCaptureModeGlobal;
+    BOOST_TEST((status == cudaErrorStreamCaptureUnsupported) == forbidden);
+    if (forbidden) expect_invalidated();
+    if (state() == cudaStreamCaptureStatusActive) cudaStreamEndCapture(raw(), &graph);
+    if (graph != nullptr) cudaGraphDestroy(std::exchange(graph, nullptr));
+  }
+}
+
+BOOST_AUTO_TEST_CASE(a_handle_of_cublas_is_not_made_or_destroyed_beside_a_capture) {
+  cublasHandle_t handle = nullptr;
+  begin();
+  BOOST_TEST(cublasCreate(&handle) == CUBLAS_STATUS_ALLOC_FAILED);
+  expect_invalidated();
+  cublasCreate(&handle);
+  begin(cudaStreamCaptureModeRelaxed);
+  cublasDestroy(handle);
+  expect_invalidated();
+}
+
 BOOST_AUTO_TEST_CASE(a_capture_begins_once_and_ends_in_its_thread) {
   BOOST_TEST(cudaStreamEndCapture(raw(), &graph) == cudaErrorIllegalState);
   begin();
@@ -255,6 +316,8 @@ BOOST_AUTO_TEST_CASE(what_a_capture_has_no_use_for_is_stopped) {
   BOOST_TEST(holds(stopped([&] { cudaMemsetAsync(a.data(), 0, 8, nullptr); }), "default stream"));
   BOOST_TEST(holds(stopped([&] { cudaMemsetAsync(a.data(), 0, 80, raw()); }), "leaves its alloc"));
   end();
+  cudaGraphExec_t other = nullptr;
+  BOOST_TEST(holds(stopped([&] { cudaGraphInstantiate(&other, graph, 64); }), "flags are 64"));
   begin();
   BOOST_TEST(holds(stopped([&] { run(); }), "its stream is being captured"));
   cudaGraph_t empty = nullptr;

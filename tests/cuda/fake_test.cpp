@@ -32,9 +32,7 @@ bool stops(F const& f, std::string const& piece) {
   try {
     f();
   } catch (fake_cuda::fault const& fault) {
-    std::string const text = fault.what();
-    BOOST_TEST_INFO_SCOPE(text);
-    return text.find(piece) != std::string::npos;
+    return std::string(fault.what()).find(piece) != std::string::npos;
   }
   return false;
 }
@@ -164,6 +162,8 @@ BOOST_AUTO_TEST_CASE(what_goes_to_the_host_arrives_when_its_stream_is_waited_for
   cudaMemcpyAsync(got.data(), a.data(), 256, cudaMemcpyDeviceToHost, raw(s));
   BOOST_TEST(std::isnan(got[3]));
   cudaStreamSynchronize(raw(other));
+  BOOST_TEST(std::isnan(got[3]));
+  BOOST_TEST(cudaStreamQuery(raw(s)) == cudaErrorNotReady);
   BOOST_TEST(std::isnan(got[3]));
   // It holds what the device held when the copy was queued.
   cudaMemsetAsync(a.data(), 0, 256, raw(s));
@@ -327,6 +327,31 @@ BOOST_AUTO_TEST_CASE(what_is_left_at_exit_is_an_error) {
                              "events, 0 graphs") != std::string::npos,
              ended.text);
   BOOST_TEST((ended.how == child::end::exit_code));
+}
+
+BOOST_AUTO_TEST_CASE(what_is_made_belongs_to_the_device_that_was_current) {
+  fake_cuda::pretend const two({.devices = 2});
+  put(a, host, s);
+  cudaMemcpyAsync(host.data(), a.data(), 8, cudaMemcpyDeviceToHost, raw(s));
+  cudaSetDevice(1);
+  cudaDeviceSynchronize();
+  BOOST_TEST(std::isnan(host[0]));
+  stream const other;
+  buffer<double> const far(8);
+  cudaEvent_t event = nullptr;
+  cudaEventCreateWithFlags(&event, cudaEventDisableTiming);
+  BOOST_TEST(cudaEventRecord(event, raw(s)) == cudaErrorInvalidResourceHandle);
+  auto const launch = [](stream const& on, double* p) {
+    return fake_cuda::launch(raw(on), "kernel", &p, sizeof p, [] {});
+  };
+  BOOST_TEST(launch(s, a.data()) == cudaErrorInvalidResourceHandle);
+  BOOST_TEST(launch(other, far.data()) == cudaSuccess);
+  BOOST_TEST(stops([&] { launch(other, a.data()); }, "memory of device 0 on a stream of device 1"));
+  BOOST_TEST(stops([&] { cudaMemsetAsync(far.data(), 0, 8, raw(s)); }, "memory of device 1"));
+  cudaEventDestroy(event);
+  cudaSetDevice(0);
+  cudaDeviceSynchronize();
+  BOOST_TEST(host[0] == 1);
 }
 
 BOOST_AUTO_TEST_CASE(memory_is_counted) {

@@ -280,6 +280,20 @@ BOOST_AUTO_TEST_CASE(a_device_answers_what_it_is) {
   BOOST_TEST(holds(message_of([] { device::use_device(2); }), "cudaSetDevice: invalid device"));
 }
 
+// The memory, the queue and cuBLAS of a device are given back while that device is current, and the
+// caller's stays.
+BOOST_AUTO_TEST_CASE(a_context_may_go_while_another_device_is_current) {
+  fake_cuda::pretend const other({.devices = 2});
+  device::use_device(0);
+  {
+    device::context ctx({.device = 1, .blas_workspace = 4096});
+    auto a = scratch<double>(ctx, 5, 3);
+    fill(ctx, 2, a);
+    device::use_device(0);
+  }
+  BOOST_TEST(device::current_device() == 0);
+}
+
 BOOST_AUTO_TEST_CASE(contexts_of_two_devices_change_the_current_one_when_asked) {
   fake_cuda::pretend const other({.devices = 2});
   device::context const first({.device = 0});

@@ -10,7 +10,8 @@ set(stiefelx_host_only
   orth/conditioning orth/householder_oracle orth/qr_laws orth/scheduled_inverse_sqrt)
 
 function(stiefelx_device_tests folder variable)
-  file(GLOB typed CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${folder}/*_test.cpp)
+  get_filename_component(tests ${CMAKE_CURRENT_FUNCTION_LIST_DIR} DIRECTORY)
+  file(GLOB typed CONFIGURE_DEPENDS ${tests}/${folder}/*_test.cpp)
   set(found "")
   foreach(file IN LISTS typed)
     string(REGEX REPLACE ".*/(.*)_test\\.cpp" "${folder}/\\1" name ${file})

@@ -18,6 +18,7 @@
 
 struct cublasContext {
   bool alive = true;
+  int device = 0;
   cudaStream_t stream = nullptr;
   cublasPointerMode_t mode = CUBLAS_POINTER_MODE_HOST;
   cublasMath_t math = CUBLAS_DEFAULT_MATH;
@@ -76,6 +77,7 @@ class blas_call {
 
   /// Stops unless op is one that real matrices have.
   bool is_transposed(char const* name, cublasOperation_t op) const;
+  bool is_left(char const* name, cublasSideMode_t side) const;
   void expect_size(char const* name, std::int64_t n) const;
 
   /// A scalar where the pointer mode says that it lies.
@@ -85,6 +87,11 @@ class blas_call {
   void device_array(char const* name, void const* p, std::size_t bytes);
 
   void reads(matrix_argument const& a) { add(a, false); }
+  /// The same of a matrix that counts for nothing where a factor of it is zero.
+  void reads(matrix_argument a, scalar_argument const& factor) {
+    if (factor.device == nullptr && factor == 0) a.cols = 0;
+    add(a, false);
+  }
   void writes(matrix_argument const& a) { add(a, true); }
   /// Stops where an output overlaps an input.
   void expect_apart() const;

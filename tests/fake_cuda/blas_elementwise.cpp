@@ -10,12 +10,23 @@ namespace fake_cuda {
 
 namespace {
 
-// geam: "if C = A, ldc = lda and transa = CUBLAS_OP_N", or else it refuses; dgmm: if lda = ldc.
+// geam: "if C == A, ldc == lda and transa == CUBLAS_OP_N", or else "CUBLAS_STATUS_INVALID_VALUE is
+// returned", and "The operation is out-of-place if C does not overlap A or B"; dgmm: "The in-place
+// only works if lda == ldc".
 void expect_in_place(char const* symbol, matrix_argument const& c, matrix_argument const& a,
                      bool transposed) {
   if (!overlap(c.where(), a.where())) return;
   if (c.first != a.first || c.stride != a.stride || transposed)
     stop(std::string(symbol) + ": C overlaps " + a.name + " and is not the same matrix");
+}
+
+// Scalar Parameters: factors on the device "should not be modified until the kernel is done".
+void expect_apart(char const* symbol, matrix_argument const& c, char const* name,
+                  scalar_argument const& factor) {
+  std::size_t const bytes = size_of(factor.type);
+  if (factor.device != nullptr &&
+      overlap(c.where(), {reinterpret_cast<std::uintptr_t>(factor.device), bytes, bytes, 1}))
+    stop(std::string(symbol) + ": C overlaps " + name);
 }
 
 template <class S>
@@ -34,12 +45,16 @@ cublasStatus_t geam(char const* symbol, cublasHandle_t handle, cublasOperation_t
   matrix_argument const to{"C", type, c, m, n, ldc};
   auto const x = call.scalar("alpha", type, alpha);
   auto const y = call.scalar("beta", type, beta);
-  // "If *alpha == 0, A does not have to be a valid input", and the same of beta and B.
-  if (x != 0) call.reads(first);
-  if (y != 0) call.reads(second);
+  // "If *alpha == 0, A does not have to be a valid input", and the same of beta and B; but the call
+  // is refused "if lda < max(1, m) when transa == CUBLAS_OP_N, and lda < max(1, n) otherwise"
+  // whatever alpha is. A factor on the device is not known yet.
+  call.reads(first, x);
+  call.reads(second, y);
   call.writes(to);
-  if (x != 0) expect_in_place(symbol, to, first, flip_a);
-  if (y != 0) expect_in_place(symbol, to, second, flip_b);
+  expect_apart(symbol, to, "alpha", x);
+  expect_apart(symbol, to, "beta", y);
+  if (x.device != nullptr || x != 0) expect_in_place(symbol, to, first, flip_a);
+  if (y.device != nullptr || y != 0) expect_in_place(symbol, to, second, flip_b);
   return call.start([=] {
     for (std::int64_t j = 0; j < n; ++j)
       for (std::int64_t i = 0; i < m; ++i)
@@ -57,11 +72,12 @@ cublasStatus_t dgmm(char const* symbol, cublasHandle_t handle, cublasSideMode_t 
   if (call.refused() != CUBLAS_STATUS_SUCCESS) return call.refused();
   call.expect_size("m", m);
   call.expect_size("n", n);
-  bool const left = side == CUBLAS_SIDE_LEFT;
+  bool const left = call.is_left("mode", side);
   entry_type const type = entry_type_of<S>;
   std::int64_t const count = left ? m : n;
   matrix_argument const from{"A", type, a, m, n, lda};
-  // cuBLAS takes 0 and negative increments too; they are not needed, so they are not modelled.
+  // "The absolute value of incx is the stride and the sign of incx is direction of the stride", and
+  // 0 is one entry for all. The library needs neither, so they are not modelled.
   if (step < 1) stop(std::string(symbol) + ": incx is " + std::to_string(step));
   matrix_argument const weights{"x", type, x, 1, count, step};
   matrix_argument const to{"C", type, c, m, n, ldc};
@@ -69,6 +85,7 @@ cublasStatus_t dgmm(char const* symbol, cublasHandle_t handle, cublasSideMode_t 
   call.reads(weights);
   call.writes(to);
   expect_in_place(symbol, to, from, false);
+  // In place is said of A alone.
   if (overlap(to.where(), weights.where())) stop(std::string(symbol) + ": C overlaps x");
   return call.start([=] {
     for (std::int64_t j = 0; j < n; ++j)

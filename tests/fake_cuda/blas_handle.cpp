@@ -19,14 +19,29 @@ std::deque<cublasContext>& handles() {
   return *only;
 }
 
+// cublasHandle_t: "The cuBLAS library context must be initialized using cublasCreate() and the
+// returned handle must be passed to all subsequent library function calls."
 void expect_handle(char const* symbol, cublasHandle_t handle) {
   for (cublasContext const& h : handles()) {
     if (&h != handle) continue;
+    // cublasDestroy is "usually the last call with a particular handle": here always.
     if (!h.alive) stop(std::string(symbol) + ": the handle was destroyed");
     return;
   }
   // "CUBLAS_STATUS_NOT_INITIALIZED: the library was not initialized".
   stop(std::string(symbol) + ": not a handle of cuBLAS");
+}
+
+// cuBLAS Context: "applications must ensure that the device associated with a given cuBLAS context
+// is current (e.g. by calling cudaSetDevice()) before invoking cuBLAS functions with this context".
+// So must its stream be that device's, although cublasSetStream does not say it.
+void expect_device(std::string const& symbol, cublasHandle_t handle, cudaStream_t stream) {
+  auto const name = [](int device) { return " of device " + std::to_string(device); };
+  if (handle->device != current_device())
+    stop(symbol + ": a handle" + name(handle->device) + ", but the current one is" +
+         name(current_device()).substr(3));
+  if (stream != nullptr && stream->device != handle->device)
+    stop(symbol + ": a handle" + name(handle->device) + " and a stream" + name(stream->device));
 }
 
 std::uintptr_t address(void const* p) { return reinterpret_cast<std::uintptr_t>(p); }
@@ -91,13 +106,23 @@ region matrix_argument::where(std::int64_t item) const {
 blas_call::blas_call(char const* symbol, cublasHandle_t handle)
     : entry_(symbol, entry::needs::device), symbol_(symbol), handle_(handle) {
   expect_handle(symbol, handle);
+  expect_device(symbol, handle, handle->stream);
 }
 
 bool blas_call::is_transposed(char const* name, cublasOperation_t op) const {
+  // "if trans is not one of CUBLAS_OP_N, CUBLAS_OP_T and CUBLAS_OP_C".
   if (op != CUBLAS_OP_N && op != CUBLAS_OP_T && op != CUBLAS_OP_C)
     wrong(std::string(name) + " is " + std::to_string(static_cast<int>(op)) +
           ", expected CUBLAS_OP_N, CUBLAS_OP_T or CUBLAS_OP_C");
   return op != CUBLAS_OP_N;
+}
+
+bool blas_call::is_left(char const* name, cublasSideMode_t side) const {
+  // "if side is not one of CUBLAS_SIDE_LEFT and CUBLAS_SIDE_RIGHT".
+  if (side != CUBLAS_SIDE_LEFT && side != CUBLAS_SIDE_RIGHT)
+    wrong(std::string(name) + " is " + std::to_string(static_cast<int>(side)) +
+          ", expected CUBLAS_SIDE_LEFT or CUBLAS_SIDE_RIGHT");
+  return side == CUBLAS_SIDE_LEFT;
 }
 
 void blas_call::expect_size(char const* name, std::int64_t n) const {
@@ -119,12 +144,14 @@ scalar_argument blas_call::scalar(char const* name, entry_type type, void const*
     uses_.push_back({run_of(p, size_of(type)), false});
     matrices_.push_back({name, uses_.back()});
   }
-  // A captured call too: in the host's mode "coefficient values are captured in the graph", in the
-  // other they "are accessed using device pointers at the time of graph execution".
+  // CUDA Graphs Support: in the host's mode "coefficient values are captured in the graph", in the
+  // other "coefficient value is accessed using the device pointer at the time of graph execution".
   if (device) return {0, type, p};
   return {load(type, p, 0)};
 }
 
+// cublasGemmGroupedBatchedEx: its table of parameters says "host" of one kind and "device" of the
+// other.
 void blas_call::host_array(char const* name, void const* p, std::size_t bytes) const {
   expect_on_host(symbol_ + ": " + name, run_of(p, bytes));
 }
@@ -141,9 +168,11 @@ void blas_call::add(matrix_argument const& a, bool writes) {
     stop(name + ": leading dimension " + std::to_string(a.stride) + ", expected at least " +
          std::to_string(std::max<std::int64_t>(1, a.rows)));
   if (a.rows == 0 || a.cols == 0) return;
-  // CUDA C++ Programming Guide: aligned is an address that is "a multiple of that size".
+  // Programming Guide, Size and Alignment Requirement: data is "naturally aligned (i.e., its
+  // address is a multiple of that size)".
   if (address(a.first) % size_of(a.type) != 0) stop(name + ": not aligned to its entries");
   for (std::int64_t item = 0; item < a.batch; ++item) {
+    // The table of parameters says "device" of every matrix.
     region const r = a.where(item);
     expect_on_device(name, r);
     uses_.push_back({r, writes});
@@ -166,7 +195,13 @@ void blas_call::expect_apart() const {
 cublasStatus_t blas_call::start(std::function<void()> const& arithmetic) {
   state& s = self();
   cudaStream_t const stream = handle_->stream;
+  // "If the cuBLAS library stream is not set, all kernels use the default NULL stream": refused
+  // there.
   expect_stream(symbol_.c_str(), stream);
+  // "cuBLAS functions [...] rely on workspace being intact between the invocations" of kernels: it
+  // is written by each call, and nothing else may lie there. That "Too small value of
+  // workspaceSizeInBytes may cause some routines to fail" names neither routine nor size below 16
+  // KiB, so it is not modelled.
   region const w = run_of(handle_->workspace, handle_->workspace_bytes);
   if (!w.empty()) {
     expect_on_device(symbol_ + ": workspace", w);
@@ -178,19 +213,22 @@ cublasStatus_t blas_call::start(std::function<void()> const& arithmetic) {
   s.last.compute_type = -1;
   s.last.workspace = handle_->workspace_bytes;
   // cuBLAS: its routines "can be captured in CUDA Graph stream capture without restrictions in most
-  // situations", but may "create memory nodes"; "use the cublasSetWorkspace() function" against that.
+  // situations", but may "create memory nodes"; "use the cublasSetWorkspace() function" against
+  // that.
   if (stream->capture != capture_state::none && handle_->default_workspace)
     wrong("a captured call needs a workspace of the caller's");
-  int const status = perform(stream, [uses = uses_, symbol = symbol_, stream, w, arithmetic] {
-    device_access const access;
-    for (use const& u : uses) expect_on_device(symbol + ": memory of a captured call", u.where);
-    // Its contents are cuBLAS's: whoever else keeps something there loses it.
-    if (!w.empty())
-      std::memset(reinterpret_cast<void*>(w.begin), 0xFF, std::min<std::size_t>(w.width, 256));
-    queue(symbol.c_str(), stream, uses);
-    arithmetic();
-  });
-  // "CUBLAS_STATUS_EXECUTION_FAILED: the function failed to launch on the GPU".
+  int const status =
+      perform(stream, [uses = uses_, symbol = symbol_, w, arithmetic](CUstream_st* on) {
+        device_access const access;
+        for (use const& u : uses) expect_on_device(symbol + ": memory of a captured call", u.where);
+        // Its contents are cuBLAS's: whoever else keeps something there loses it.
+        if (!w.empty())
+          std::memset(reinterpret_cast<void*>(w.begin), 0xFF, std::min<std::size_t>(w.width, 256));
+        queue(symbol.c_str(), on, uses);
+        arithmetic();
+      });
+  // "CUBLAS_STATUS_EXECUTION_FAILED: The function failed to launch on the GPU": what an invalidated
+  // capture makes of it is not said.
   return status == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }
 
@@ -205,7 +243,12 @@ cublasStatus_t cublasCreate_v2(cublasHandle_t* handle) {
   // "CUBLAS_STATUS_NOT_INITIALIZED: the CUDA Runtime initialization failed".
   if (!e.injected() && e.refused() != 0) return CUBLAS_STATUS_NOT_INITIALIZED;
   if (e.refused() != 0) return static_cast<cublasStatus_t>(e.refused());
+  // It "allocates hardware resources on the host and device", which a capture forbids as it does
+  // cudaMalloc. CUBLAS_STATUS_ALLOC_FAILED: "usually caused by a cudaMalloc() failure".
+  if (unsafe_in_capture() != cudaSuccess) return CUBLAS_STATUS_ALLOC_FAILED;
   *handle = &handles().emplace_back();
+  // "The cuBLAS library context is tied to the current CUDA device."
+  (*handle)->device = current_device();
   ++self().live_handles;
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -214,6 +257,11 @@ cublasStatus_t cublasDestroy_v2(cublasHandle_t handle) {
   entry const e("cublasDestroy_v2", entry::needs::device);
   if (e.refused() != 0) return static_cast<cublasStatus_t>(e.refused());
   expect_handle("cublasDestroy", handle);
+  // It "will implicitly call cudaDeviceSynchronize()", which costs a capture its graph; what
+  // cublasDestroy then returns is not said. No copy arrives because of it. Of another device than
+  // its own it would wait in vain.
+  expect_device("cublasDestroy", handle, nullptr);
+  (void)waits_in_capture(nullptr);
   handle->alive = false;
   --self().live_handles;
   return CUBLAS_STATUS_SUCCESS;
@@ -224,6 +272,7 @@ cublasStatus_t cublasSetStream_v2(cublasHandle_t handle, cudaStream_t stream) {
   if (e.refused() != 0) return static_cast<cublasStatus_t>(e.refused());
   expect_handle("cublasSetStream", handle);
   expect_stream("cublasSetStream", stream);
+  expect_device("cublasSetStream", handle, stream);
   handle->stream = stream;
   // It "unconditionally resets the cuBLAS library workspace back to the default workspace pool".
   handle->workspace = nullptr;
@@ -236,10 +285,11 @@ cublasStatus_t cublasSetWorkspace_v2(cublasHandle_t handle, void* workspace, std
   entry const e("cublasSetWorkspace_v2", entry::needs::device);
   if (e.refused() != 0) return static_cast<cublasStatus_t>(e.refused());
   expect_handle("cublasSetWorkspace", handle);
+  expect_device("cublasSetWorkspace", handle, handle->stream);
   // "The workspace pointer has to be aligned to at least 256 bytes".
   if (address(workspace) % 256 != 0) stop("cublasSetWorkspace: not aligned to 256 bytes");
   // "Calling this function, including with workspaceSizeInBytes equal to 0, will prevent the cuBLAS
-  // library from utilizing the default workspace."
+  // library from utilizing the default workspace." It is "a user-owned device buffer".
   if (bytes > 0) expect_on_device("cublasSetWorkspace: workspace", run_of(workspace, bytes));
   handle->workspace = workspace;
   handle->workspace_bytes = bytes;
@@ -271,6 +321,12 @@ cublasStatus_t cublasSetMathMode(cublasHandle_t handle, cublasMath_t mode) {
   entry const e("cublasSetMathMode", entry::needs::device);
   if (e.refused() != 0) return static_cast<cublasStatus_t>(e.refused());
   expect_handle("cublasSetMathMode", handle);
+  // "CUBLAS_STATUS_INVALID_VALUE: An invalid value for mode was specified." The others that there
+  // are (one is deprecated, two emulate) would be new numbers for a test to know of.
+  int const base = mode & ~CUBLAS_MATH_DISALLOW_REDUCED_PRECISION_REDUCTION;
+  if (base != CUBLAS_DEFAULT_MATH && base != CUBLAS_PEDANTIC_MATH &&
+      base != CUBLAS_TF32_TENSOR_OP_MATH)
+    stop("cublasSetMathMode: mode is " + std::to_string(static_cast<int>(mode)));
   handle->math = mode;
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -279,6 +335,10 @@ cublasStatus_t cublasSetAtomicsMode(cublasHandle_t handle, cublasAtomicsMode_t m
   entry const e("cublasSetAtomicsMode", entry::needs::device);
   if (e.refused() != 0) return static_cast<cublasStatus_t>(e.refused());
   expect_handle("cublasSetAtomicsMode", handle);
+  // CUBLAS_ATOMICS_ALLOWED "can generate results that are not strictly identical from one run to
+  // the others", which the library promises not to.
+  if (mode != CUBLAS_ATOMICS_NOT_ALLOWED)
+    stop("cublasSetAtomicsMode: mode is " + std::to_string(static_cast<int>(mode)));
   handle->atomics = mode;
   return CUBLAS_STATUS_SUCCESS;
 }

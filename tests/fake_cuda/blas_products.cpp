@@ -64,6 +64,10 @@ cublasStatus_t product(char const* symbol, cublasHandle_t handle, shape const& s
                        matrix_argument a, matrix_argument b, matrix_argument c, int compute = -1) {
   blas_call call(symbol, handle);
   if (call.refused() != CUBLAS_STATUS_SUCCESS) return call.refused();
+  // The unit of an offset "is number of elements and must not be zero".
+  if (c.batch > 1 && (a.step == 0 || b.step == 0))
+    stop(std::string(symbol) + ": the items of a batch are 0 entries apart");
+  // "batchCount < 0" is on some lists of CUBLAS_STATUS_INVALID_VALUE; it is meaningless on all.
   call.expect_size("batchCount", c.batch);
   check_product(call, s, a, b, c);
   auto const alpha = call.scalar("alpha", f.type, f.alpha);
@@ -188,6 +192,7 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t left, cubla
                             cudaDataType_t a_type, int lda, void const* b, cudaDataType_t b_type,
                             int ldb, void const* beta, void* c, cudaDataType_t c_type, int ldc,
                             cublasComputeType_t compute, cublasGemmAlgo_t) {
+  // Which of several mistakes a call tells of is not said: here CUBLAS_STATUS_NOT_SUPPORTED first.
   if (!is_supported(compute, a_type, b_type, c_type, false)) return CUBLAS_STATUS_NOT_SUPPORTED;
   return product("cublasGemmEx", handle, {left, right, m, n, k}, {scale_type(compute), alpha, beta},
                  {"A", type_of(a_type), a, 0, 0, lda}, {"B", type_of(b_type), b, 0, 0, ldb},
@@ -222,6 +227,7 @@ cublasStatus_t cublasGemmGroupedBatchedEx(
   if (call.refused() != CUBLAS_STATUS_SUCCESS) return call.refused();
   // "CUBLAS_STATUS_NOT_SUPPORTED: the pointer mode is set to CUBLAS_POINTER_MODE_DEVICE".
   if (handle->mode == CUBLAS_POINTER_MODE_DEVICE) return CUBLAS_STATUS_NOT_SUPPORTED;
+  // "CUBLAS_STATUS_INVALID_VALUE if group_count < 0", and "group_size[i] < 0".
   call.expect_size("group_count", groups);
   auto const count = static_cast<std::size_t>(groups);
   // Its table of parameters puts the arrays of each group into host memory ("host | input |
@@ -262,6 +268,8 @@ cublasStatus_t cublasGemmGroupedBatchedEx(
                {"A", type_of(a_type), a[p], 0, 0, lda[g]},
                {"B", type_of(b_type), b[p], 0, 0, ldb[g]},
                {"C", type_of(c_type), c[p], 0, 0, ldc[g]}};
+      // When the pointers in device memory are read is not said: here with the call, so they must
+      // be there by then.
       check_product(call, next.s, next.a, next.b, next.c);
       for (matrix_argument const* x : {&next.a, &next.b, &next.c})
         expect_aligned(symbol, *x, k[g] * static_cast<std::int64_t>(size_of(next.a.type)), compute);

@@ -10,6 +10,8 @@ namespace fake_cuda {
 
 namespace {
 
+// syrk, trsm: "if uplo is not one of CUBLAS_FILL_MODE_LOWER and CUBLAS_FILL_MODE_UPPER" the call is
+// refused by CUBLAS_STATUS_INVALID_VALUE; there is a third one, CUBLAS_FILL_MODE_FULL.
 bool is_upper(char const* symbol, cublasFillMode_t fill) {
   if (fill != CUBLAS_FILL_MODE_LOWER && fill != CUBLAS_FILL_MODE_UPPER)
     stop(std::string(symbol) + ": uplo is neither CUBLAS_FILL_MODE_LOWER nor UPPER");
@@ -38,7 +40,7 @@ cublasStatus_t syrk(char const* symbol, cublasHandle_t handle, cublasFillMode_t 
     auto const entry = [&](std::int64_t i, std::int64_t l) {
       return transposed ? from(l, i) : from(i, l);
     };
-    // "the other symmetric part is not referenced".
+    // Of C "the other symmetric part is not referenced".
     for (std::int64_t j = 0; j < n; ++j)
       for (std::int64_t i = upper ? 0 : j; i < (upper ? j + 1 : n); ++i) {
         double sum = 0;
@@ -50,7 +52,8 @@ cublasStatus_t syrk(char const* symbol, cublasHandle_t handle, cublasFillMode_t 
 }
 
 // Solves op(A) X = alpha B (left) or X op(A) = alpha B (right) by substitution; the right one is
-// the left one of transposes.
+// the left one of transposes. "No test for singularity or near-singularity is included in this
+// function": a zero on the diagonal makes infinities.
 template <class S>
 cublasStatus_t trsm(char const* symbol, cublasHandle_t handle, cublasSideMode_t side,
                     cublasFillMode_t fill, cublasOperation_t op, cublasDiagType_t diagonal, int m,
@@ -59,9 +62,12 @@ cublasStatus_t trsm(char const* symbol, cublasHandle_t handle, cublasSideMode_t 
   if (call.refused() != CUBLAS_STATUS_SUCCESS) return call.refused();
   call.expect_size("m", m);
   call.expect_size("n", n);
-  bool const left = side == CUBLAS_SIDE_LEFT;
+  bool const left = call.is_left("side", side);
   bool const upper = is_upper(symbol, fill);
   bool const transposed = call.is_transposed("trans", op);
+  // "if diag is not one of CUBLAS_DIAG_UNIT and CUBLAS_DIAG_NON_UNIT".
+  if (diagonal != CUBLAS_DIAG_UNIT && diagonal != CUBLAS_DIAG_NON_UNIT)
+    stop(std::string(symbol) + ": diag is " + std::to_string(static_cast<int>(diagonal)));
   entry_type const type = entry_type_of<S>;
   std::int64_t const order = left ? m : n;
   std::int64_t const others = left ? n : m;
@@ -69,9 +75,7 @@ cublasStatus_t trsm(char const* symbol, cublasHandle_t handle, cublasSideMode_t 
   matrix_argument const x{"B", type, b, m, n, ldb};
   auto const scale = call.scalar("alpha", type, alpha);
   // "if alpha == 0 then A is not referenced": its leading dimension counts all the same.
-  matrix_argument looked_at = factor;
-  if (scale.device == nullptr && scale == 0) looked_at.cols = 0;
-  call.reads(looked_at);
+  call.reads(factor, scale);
   call.writes(x);
   call.expect_apart();
   return call.start([=] {

@@ -25,10 +25,14 @@ unsigned char* row(region const& r, std::size_t i) {
 void expect_copy(char const* symbol, region const& to, region const& from, cudaMemcpyKind kind) {
   bool const to_host = kind == cudaMemcpyDeviceToHost;
   bool const from_host = kind == cudaMemcpyHostToDevice;
+  // "Passing cudaMemcpyDefault is recommended, in which case the type of transfer is inferred from
+  // the pointer values": then no kind could be wrong, so it is refused here, as are copies on the
+  // host.
   if (!to_host && !from_host && kind != cudaMemcpyDeviceToDevice)
     stop(std::string(symbol) + ": kind " + std::to_string(static_cast<int>(kind)) +
          " says nothing of where both ends lie");
-  // Pointers "that do not match the direction of the copy" result in "undefined behavior".
+  // cudaMemcpyAsync: pointers "that do not match the direction of the copy" result in "undefined
+  // behavior".
   std::string const name = symbol;
   to_host ? expect_on_host(name + ": target", to) : expect_on_device(name + ": target", to);
   from_host ? expect_on_host(name + ": source", from) : expect_on_device(name + ": source", from);
@@ -56,10 +60,11 @@ void run_copy(char const* symbol, region const& to, region const& from, cudaMemc
       d.bytes.insert(d.bytes.end(), row(from, i), row(from, i) + from.width);
     if (!to_host) std::memcpy(row(to, i), row(from, i), to.width);
   }
-  // "If pageable memory must first be staged to pinned memory, the driver may synchronize with the
-  // stream and stage the copy into pinned memory": such a source is free when the call returns, and
-  // a pinned one when the stream was waited for, as is one that need not be staged. A graph promises
-  // nothing of the kind for any. A copy into it that is queued behind the first one may overwrite it.
+  // API synchronization behavior: "If pageable memory must first be staged to pinned memory, the
+  // driver may synchronize with the stream and stage the copy into pinned memory": such a source is
+  // free when the call returns, and a pinned one when the stream was waited for, as is one that
+  // need not be staged. A graph promises nothing of the kind for any. A copy into it that is queued
+  // behind the first one may overwrite it.
   std::erase_if(stream->pending, [&](auto const& p) {
     return to_host && p.second.is_source && overlap(p.second.host, to);
   });
@@ -75,15 +80,16 @@ cudaError_t copy(char const* symbol, region const& to, region const& from, cudaM
   expect_copy(symbol, to, from, kind);
   expect_stream(symbol, stream);
   return static_cast<cudaError_t>(
-      perform(stream, [=] { run_copy(symbol, to, from, kind, stream); }));
+      perform(stream, [=](CUstream_st* on) { run_copy(symbol, to, from, kind, on); }));
 }
 
 cudaError_t set(char const* symbol, region const& to, int value, cudaStream_t stream) {
+  // cudaMemsetAsync: "Initializes or sets device memory to a value".
   expect_on_device(std::string(symbol) + ": target", to);
   expect_stream(symbol, stream);
-  return static_cast<cudaError_t>(perform(stream, [=] {
+  return static_cast<cudaError_t>(perform(stream, [=](CUstream_st* on) {
     expect_on_device(std::string(symbol) + ": target", to);
-    queue(symbol, stream, {{to, true}});
+    queue(symbol, on, {{to, true}});
     device_access const access;
     for (std::size_t i = 0; i < to.height && to.width > 0; ++i)
       std::memset(row(to, i), value, to.width);
@@ -91,7 +97,9 @@ cudaError_t set(char const* symbol, region const& to, int value, cudaStream_t st
 }
 
 // "cudaMemcpy2DAsync() returns an error if dpitch or spitch is greater than the maximum allowed",
-// which is cudaDevAttrMaxPitch: 2^31 - 1 bytes on devices so far.
+// which is cudaDevAttrMaxPitch, "Maximum pitch in bytes allowed by memory copies": 2^31 - 1 on
+// devices so far. The status is the one of "pitch-related parameters [...] not within the
+// acceptable range".
 cudaError_t refused_pitch(std::size_t to, std::size_t from) {
   if (std::max(to, from) <= static_cast<std::size_t>(self().here.largest_pitch)) return cudaSuccess;
   remember(cudaErrorInvalidPitchValue);
@@ -99,7 +107,8 @@ cudaError_t refused_pitch(std::size_t to, std::size_t from) {
 }
 
 void expect_pitch(char const* symbol, char const* which, std::size_t pitch, std::size_t width) {
-  // "width must not exceed either dpitch or spitch."
+  // "width must not exceed either dpitch or spitch." The pitch of a fill is "Unused if height is
+  // 1", and looked at all the same: it is wrong for every other height.
   if (pitch < width)
     stop(std::string(symbol) + ": " + which + " " + std::to_string(pitch) + " < width " +
          std::to_string(width));

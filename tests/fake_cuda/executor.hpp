@@ -21,7 +21,8 @@
 
 namespace fake_cuda {
 
-/// In which order lanes run between two barriers: CUDA promises none.
+/// In which order lanes run between two barriers. Programming Guide, SIMT Architecture: threads of
+/// a warp "are therefore free to branch and execute independently".
 enum class lane_order { forward, backward, random };
 
 /// The order and the seed of a random one. At the start they come from the environment variable
@@ -54,7 +55,11 @@ extern bool const keeps_lane_order;
 /// What a lane does, as far as an executor knows.
 enum class lane_state : unsigned { runs, at_barrier, in_shuffle, returned };
 
-/// What keeps lanes waiting that wait for ever, or "" where none waits.
+/// What keeps lanes waiting that wait for ever, or "" where none waits. Programming Guide:
+/// __syncthreads() "waits until all threads in the thread block have reached this point", and where
+/// some do not "the code execution is likely to hang or produce unintended side effects". Of
+/// shuffles: "If the target thread is inactive, the retrieved value is undefined." That PTX's
+/// shfl.sync waits for "non-exited threads" alone is no use: a lane that returned gives no value.
 /// \param states  of every lane, none of which can go on
 inline std::string stuck_lanes(std::vector<lane_state> const& states) {
   auto const lane = [](auto place) { return "lane " + std::to_string(place); };
@@ -100,15 +105,21 @@ struct launched_kernel {
   }
 
  private:
-  // CUDA C++ Programming Guide, "Technical Specifications per Compute Capability".
+  // Programming Guide, Features and Technical Specifications, column 9.0.
+  // cudaErrorInvalidConfiguration: "Requesting more shared memory per block than the device
+  // supports will trigger this error, as will requesting too many threads or blocks."
   void expect_possible(std::size_t bytes) const {
     auto const refuse = [&](std::string const& what) { stop("launch of " + name + ": " + what); };
+    // "Maximum number of threads per block: 1024". A warp that is not whole has lanes that no
+    // shuffle may ask, so it is refused here, as is a grid of nothing.
     if (shape.threads == 0 || shape.threads % 32 != 0 || shape.threads > 1024)
       refuse(std::to_string(shape.threads) + " threads, expected a multiple of 32 up to 1024");
     if (shape.blocks_x == 0 || shape.blocks_y == 0) refuse("a grid without blocks");
+    // "Maximum x-dimension of a grid: 2^31-1", and "y- or z-dimension: 65535".
     if (shape.blocks_x > 0x7fffffffu) refuse("more than 2147483647 blocks along x");
     if (shape.blocks_y > 65535u)
       refuse(std::to_string(shape.blocks_y) + " blocks along y, expected at most 65535");
+    // "Maximum amount of shared memory per thread block: 227 KB".
     if (shape.shared_bytes > std::size_t{227} * 1024)
       refuse(std::to_string(shape.shared_bytes) +
              " bytes of shared memory, expected at most 232448");
@@ -117,16 +128,22 @@ struct launched_kernel {
     if (shape.shared_bytes > shared_memory_of(reinterpret_cast<void const*>(body)))
       refuse(std::to_string(shape.shared_bytes) +
              " bytes of shared memory, which cudaFuncSetAttribute did not allow");
+    // Function Parameters: "limited to 32,764 bytes starting with Volta, and 4 KB on older
+    // architectures"; the library keeps to the smaller one.
     if (bytes > 4096) refuse(std::to_string(bytes) + " bytes of arguments, expected at most 4096");
   }
 };
 
 /// The shared memory of one block at a time: full of 0xFF when a block starts, so that what was not
-/// written is NaN, and with guards before and behind it.
+/// written is NaN, and with guards before and behind it. Nothing says what it holds then. Of what
+/// lies beside it cudaErrorLaunchFailure says: "Common causes include [...] accessing out of bounds
+/// shared memory."
 class guarded_memory {
  public:
   explicit guarded_memory(std::size_t bytes) : bytes_(bytes), room_(bytes + 2 * guard + 32) {
-    // Aligned to 16 bytes and to no more, as a kernel may rely on.
+    // Aligned to 16 bytes and to no more: nothing promises more of an array without a type, and 16
+    // is the largest of the "words of size equal to 1, 2, 4, 8, or 16 bytes" of a memory
+    // instruction.
     auto const at = reinterpret_cast<std::uintptr_t>(room_.data() + guard);
     first_ = room_.data() + guard + (48 - at % 32) % 32;
     std::memset(room_.data(), mark, room_.size());

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
 // Runs kernels with the lanes of a block as fibers of the calling thread, block after block. A lane
-// runs until it waits or returns, and a warp until none of its lanes can go on: so warps drift apart
-// as far as barriers let them. What waits for ever ends the launch with one sentence.
+// runs until it waits or returns, and a warp until none of its lanes can go on: so warps drift
+// apart as far as barriers let them. What waits for ever ends the launch with one sentence.
+// Programming Guide: "It must be possible to execute blocks in any order, in parallel or in
+// series."
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -71,6 +73,8 @@ class grid_run {
 
   std::uint64_t shuffle(std::uint64_t bits, unsigned mask) {
     lane& own = *now_;
+    // Programming Guide, Warp Shuffle Functions: "Threads may only read data from another thread
+    // which is actively participating", and no lane of a warp has such a number.
     if (mask >= 32)
       kernel_.stop_in(x_, y_,
                       "a shuffle with mask " + std::to_string(mask) + ", expected below 32");
@@ -116,7 +120,10 @@ class grid_run {
     if (failed_) throw cancelled{};
   }
 
-  // Gives each lane of a warp what it asked for, if all are there.
+  // Gives each lane of a warp what it asked for, if all are there: shfl.sync "will cause executing
+  // thread to wait until all non-exited threads corresponding to membermask have executed shfl.sync
+  // with the same qualifiers". Their masks may differ, but those of a butterfly are equal: others
+  // are mistakes.
   bool exchange(lane* warp) {
     for (int k = 0; k < 32; ++k)
       if (warp[k].state != lane_state::in_shuffle) return false;
@@ -195,7 +202,8 @@ class grid_run {
                        [](lane const& l) { return l.state == lane_state::returned; });
   }
 
-  // All lanes have come as far as they can.
+  // All lanes have come as far as they can: __syncthreads() "waits until all threads in the thread
+  // block have reached this point".
   void release_barrier() {
     states_.clear();
     for (lane const& l : lanes_) states_.push_back(l.state);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 WITH LLVM-exception
 //
-// Captures and graphs: what a captured stream is given is kept instead of run, and runs in its order
-// each time the graph is launched.
+// Captures and graphs: what a captured stream is given is kept instead of run, and runs in its
+// order each time the graph is launched.
 
 #include <algorithm>
 #include <string>
@@ -14,10 +14,12 @@ namespace fake_cuda {
 
 namespace {
 
-thread_local bool relaxed_thread = false;  // cudaThreadExchangeStreamCaptureMode
+// cudaThreadExchangeStreamCaptureMode: "cudaStreamCaptureModeGlobal: This is the default mode."
+thread_local int thread_mode = cudaStreamCaptureModeGlobal;
 
 int invalidate(CUstream_st& stream, int status) {
-  // cudaErrorStreamCaptureInvalidated: "invalidated due to a previous error".
+  // cudaErrorStreamCaptureInvalidated: "The current capture sequence on the stream has been
+  // invalidated due to a previous error."
   stream.capture = capture_state::invalidated;
   remember(status);
   return status;
@@ -31,6 +33,7 @@ void expect_graph(char const* symbol, Graphs const& all, CUgraph_st const* graph
     if (!g.alive) stop(std::string(symbol) + ": the graph was destroyed");
     return;
   }
+  // A handle that nobody made is undefined, whatever the call would say of it.
   stop(std::string(symbol) + ": not a graph");
 }
 
@@ -39,7 +42,7 @@ void expect_graph(char const* symbol, Graphs const& all, CUgraph_st const* graph
 int perform(CUstream_st* stream, captured_call const& run) {
   switch (stream->capture) {
     case capture_state::none:
-      run();
+      run(stream);
       return cudaSuccess;
     case capture_state::active:
       // "all operations pushed into the stream will not be executed, but will instead be captured
@@ -53,23 +56,32 @@ int perform(CUstream_st* stream, captured_call const& run) {
 }
 
 int unsafe_in_capture() {
-  // "If the local thread has an ongoing capture sequence not initiated with
-  // cudaStreamCaptureModeRelaxed, it is prohibited from potentially unsafe API calls", and "a call to
-  // cudaMalloc may be unsafe".
-  if (relaxed_thread) return cudaSuccess;
-  for (CUstream_st& stream : self().streams)
-    if (stream.capture != capture_state::none && !stream.relaxed &&
-        stream.capturing == std::this_thread::get_id())
-      return invalidate(stream, cudaErrorStreamCaptureUnsupported);
-  return cudaSuccess;
+  // cudaThreadExchangeStreamCaptureMode: "If the local thread has an ongoing capture sequence that
+  // was not initiated with cudaStreamCaptureModeRelaxed [...], or if any other thread has a
+  // concurrent capture sequence initiated with cudaStreamCaptureModeGlobal, this thread is
+  // prohibited from potentially unsafe API calls." In the mode ThreadLocal "Concurrent capture
+  // sequences in other threads are ignored", and in Relaxed the thread is "not prohibited".
+  if (thread_mode == cudaStreamCaptureModeRelaxed) return cudaSuccess;
+  int status = cudaSuccess;
+  for (CUstream_st& stream : self().streams) {
+    if (stream.capture == capture_state::none) continue;
+    bool const own = stream.capturing == std::this_thread::get_id();
+    bool const forbids = own ? stream.mode != cudaStreamCaptureModeRelaxed
+                             : stream.mode == cudaStreamCaptureModeGlobal &&
+                                   thread_mode == cudaStreamCaptureModeGlobal;
+    if (forbids) status = invalidate(stream, cudaErrorStreamCaptureUnsupported);
+  }
+  return status;
 }
 
 int waits_in_capture(CUstream_st* stream) {
-  // Programming Guide: "It is invalid to synchronize or query the execution status of a stream which
-  // is being captured", since it "does not represent items scheduled for execution".
+  // Programming Guide, Prohibited and Unhandled Operations: "It is invalid to synchronize or query
+  // the execution status of a stream which is being captured", since it "does not represent items
+  // scheduled for execution".
   int status = cudaSuccess;
   for (CUstream_st& one : self().streams)
-    if ((stream == nullptr || &one == stream) && one.capture != capture_state::none)
+    if ((stream == nullptr ? one.device == current_device() : &one == stream) &&
+        one.capture != capture_state::none)
       status = invalidate(one, cudaErrorStreamCaptureUnsupported);
   return status;
 }
@@ -84,13 +96,14 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mo
   entry const e("cudaStreamBeginCapture", entry::needs::device);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
   expect_stream("cudaStreamBeginCapture", stream);
-  // "it may only be initiated if the stream is not already in capture mode".
+  // "it may only be initiated if the stream is not already in capture mode". The status is not
+  // told; it is the one that says "a resource required by the API call is not in a valid state".
   if (stream->capture != capture_state::none) {
     remember(cudaErrorIllegalState);
     return cudaErrorIllegalState;
   }
   stream->capture = capture_state::active;
-  stream->relaxed = mode == cudaStreamCaptureModeRelaxed;
+  stream->mode = mode;
   stream->capturing = std::this_thread::get_id();
   stream->captured.clear();
   return cudaSuccess;
@@ -107,16 +120,18 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
     return cudaErrorIllegalState;
   }
   // "this call must be from the same thread as cudaStreamBeginCapture", unless it is relaxed.
-  if (!stream->relaxed && stream->capturing != std::this_thread::get_id()) {
+  if (stream->mode != cudaStreamCaptureModeRelaxed &&
+      stream->capturing != std::this_thread::get_id()) {
     remember(cudaErrorStreamCaptureWrongThread);
     return cudaErrorStreamCaptureWrongThread;
   }
   bool const whole = std::exchange(stream->capture, capture_state::none) == capture_state::active;
   std::vector<captured_call> calls = std::exchange(stream->captured, {});
-  // The capture has ended also when the call says that it has failed.
+  // A failure that a test asks for: nothing is said of the stream after one, and a stream that
+  // stayed captured could not be used again.
   if (e.injected()) return static_cast<cudaError_t>(e.refused());
-  // "If capture was invalidated, due to a violation of the rules of stream capture, then a NULL graph
-  // will be returned."
+  // "If capture was invalidated, due to a violation of the rules of stream capture, then a NULL
+  // graph will be returned."
   if (!whole) {
     remember(cudaErrorStreamCaptureInvalidated);
     return cudaErrorStreamCaptureInvalidated;
@@ -131,6 +146,8 @@ cudaError_t cudaStreamIsCapturing(cudaStream_t stream, cudaStreamCaptureStatus* 
   entry const e("cudaStreamIsCapturing", entry::needs::device);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
   expect_stream("cudaStreamIsCapturing", stream);
+  // An invalidated "capture sequence must be terminated with cudaStreamEndCapture on the stream
+  // where it was initiated in order to continue using stream."
   *status = stream->capture == capture_state::none     ? cudaStreamCaptureStatusNone
             : stream->capture == capture_state::active ? cudaStreamCaptureStatusActive
                                                        : cudaStreamCaptureStatusInvalidated;
@@ -141,19 +158,22 @@ cudaError_t cudaThreadExchangeStreamCaptureMode(cudaStreamCaptureMode* mode) {
   entry const e("cudaThreadExchangeStreamCaptureMode", entry::needs::device);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
   // "Sets the calling thread's stream capture interaction mode to the value contained in *mode, and
-  // overwrites *mode with the previous mode for the thread." Of the two stricter ones: the default.
-  bool const before = std::exchange(relaxed_thread, *mode == cudaStreamCaptureModeRelaxed);
-  *mode = before ? cudaStreamCaptureModeRelaxed : cudaStreamCaptureModeGlobal;
+  // overwrites *mode with the previous mode for the thread."
+  *mode = static_cast<cudaStreamCaptureMode>(std::exchange(thread_mode, static_cast<int>(*mode)));
   return cudaSuccess;
 }
 
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t graph, unsigned long long) {
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t graph,
+                                 unsigned long long flags) {
   entry const e("cudaGraphInstantiate", entry::needs::device);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
   expect_graph("cudaGraphInstantiate", self().graphs, graph);
-  CUgraphExec_st& copy = self().executables.emplace_back();
-  copy.calls = graph->calls;
-  *made = &copy;
+  // The "Valid flags" are of allocations, of launches from the device and of priorities: none here.
+  if (flags != 0) stop("cudaGraphInstantiate: flags are " + std::to_string(flags));
+  // "Instantiates graph as an executable graph": a copy, which goes on when the graph is destroyed.
+  CUgraphExec_st& own = self().executables.emplace_back();
+  own.calls = graph->calls;
+  *made = &own;
   return cudaSuccess;
 }
 
@@ -164,18 +184,22 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
   expect_stream("cudaGraphLaunch", stream);
   // A launch into a captured stream makes a node of the other graph, which nobody here means.
   if (stream->capture != capture_state::none) stop("cudaGraphLaunch: its stream is being captured");
-  // "Each launch is ordered behind both any previous work in stream and any previous launches".
+  // "Executes graphExec in stream", which need not be the one it was captured from. "Each launch is
+  // ordered behind both any previous work in stream and any previous launches of graphExec."
+  merge(stream->seen, graph->launched);
   struct replay {
     replay() { self().replays = true; }
     ~replay() { self().replays = false; }
   } const now;
-  for (captured_call const& run : graph->calls) run();
+  for (captured_call const& run : graph->calls) run(stream);
+  graph->launched = {{stream->id, stream->clock}};
   return cudaSuccess;
 }
 
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
   entry const e("cudaGraphExecDestroy", entry::needs::device);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  // "Destroys the executable graph specified by graphExec."
   expect_graph("cudaGraphExecDestroy", self().executables, graph);
   graph->alive = false;
   graph->calls.clear();

@@ -21,9 +21,12 @@ namespace fake_cuda {
 
 namespace {
 
-// Programming Guide: what the allocation routines return "is always aligned to at least 256 bytes".
+// Programming Guide, Device Memory Accesses: what the allocation routines return "is always aligned
+// to at least 256 bytes"; here it is aligned to no more than that.
 constexpr std::size_t alignment = 256;
 constexpr std::size_t page = 4096;
+// Nothing says when an address is given out again, so here none is until this many others were
+// freed.
 constexpr std::size_t most_freed = 2048;
 
 std::size_t round_up(std::size_t n, std::size_t to) { return (n + to - 1) / to * to; }
@@ -47,9 +50,9 @@ void protect(block const& b, int protection) {
     stop("mprotect failed");
 }
 
-// Pages of 0xFF bytes that cost nothing until they are written: NaN in every floating-point type,
-// so what reads memory that nobody wrote shows in the result.
-// cudaMalloc: "The memory is not cleared."
+// cudaMalloc: "The memory is not cleared." Pages of 0xFF bytes that cost nothing until they are
+// written: NaN in every floating-point type, so what reads memory that nobody wrote shows in the
+// result.
 void fill_with_ones(unsigned char* at, std::size_t bytes) {
   static constexpr std::size_t piece = std::size_t{4} << 20;
   static int const file = [] {
@@ -99,6 +102,9 @@ bool inside_margin(std::uintptr_t p) {
 
 }  // namespace
 
+// Programming Guide, Heterogeneous Programming: "both the host and the device maintain their own
+// separate memory spaces in DRAM". That systems exist where the host reads the device's is no
+// reason to allow it.
 device_access::device_access() {
   state& s = self();
   std::lock_guard const one(s.lock);
@@ -134,13 +140,18 @@ bool is_pinned(void const* p) {
 
 void expect_on_device(std::string const& what, region const& r) {
   if (r.empty()) return;
+  // Rows that overlap are written in no order that is told, so nobody means them.
   if (r.height > 1 && r.pitch < r.width) stop(what + ": rows of " + describe(r) + " overlap");
+  // cudaErrorIllegalAddress: "The device encountered a load or store instruction on an invalid
+  // memory address." That of pinned or managed memory may be valid; the library has no such calls.
   auto const it = find(reinterpret_cast<void const*>(r.begin));
   if (it == self().device.end()) {
     if (inside_freed(r.begin)) stop(what + " was freed");
     if (inside_margin(r.begin)) stop(what + " leaves its allocation: it begins beside it");
     stop(what + " is a host pointer, expected device memory");
   }
+  // The same of what lies behind the "Requested allocation size in bytes", also where a neighbour
+  // is.
   std::size_t const left = it->first + it->second.bytes - r.begin;
   if (r.end() - r.begin > left)
     stop(what + " leaves its allocation: " + describe(r) + ", but " + std::to_string(left) +
@@ -151,12 +162,16 @@ void expect_on_host(std::string const& what, region const& r) {
   if (r.empty()) return;
   if (r.begin == 0) stop(what + " is null");
   if (r.height > 1 && r.pitch < r.width) stop(what + ": rows of " + describe(r) + " overlap");
+  // cudaMemcpyAsync: pointers "that do not match the direction of the copy" are "undefined
+  // behavior".
   for (std::uintptr_t const p : {r.begin, r.end() - 1}) {
     if (on_device(reinterpret_cast<void const*>(p)) || inside_freed(p))
       stop(what + " is a device pointer, expected host memory");
   }
 }
 
+// A device may or may not notice a write beside an allocation: cudaErrorIllegalAddress is only of
+// "an invalid memory address". So this looks at the next call.
 void expect_margins(char const* symbol) {
   state& s = self();
   if (!s.touched) return;
@@ -190,13 +205,13 @@ dirty_scratch::~dirty_scratch() { --self().dirty; }
 
 namespace stiefelx::cuda {
 
-// Scratch is "uninitialised": a NaN of every floating-point type, so that what reads it before it
-// is written shows in the result.
+// The arena's page says of its blocks "uninitialised": here a NaN of every floating-point type, so
+// that what reads them before they are written shows in the result.
 void detail::scratch_taken(stream_ref queue, void* first, std::size_t bytes) {
   using namespace fake_cuda;
   if (self().dirty > 0) return;
   expect_stream("scratch", queue.handle);
-  perform(queue.handle, [=] {
+  perform(queue.handle, [=](CUstream_st*) {
     region const whole{reinterpret_cast<std::uintptr_t>(first), bytes, bytes, 1};
     expect_on_device("scratch", whole);
     device_access const access;
@@ -214,11 +229,16 @@ cudaError_t cudaMalloc(void** p, std::size_t bytes) {
   entry const e("cudaMalloc", entry::needs::device);
   // "cudaMalloc() returns cudaErrorMemoryAllocation in case of failure."
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  // cudaThreadExchangeStreamCaptureMode: "a call to cudaMalloc, may be unsafe"; so are all four
+  // here.
   if (int const status = unsafe_in_capture()) return static_cast<cudaError_t>(status);
   *p = nullptr;
+  // Nothing is said of no bytes; they make no address, so whoever uses one is found.
   if (bytes == 0) return cudaSuccess;
   state& s = self();
-  block b{bytes, nullptr, round_up(round_up(bytes, alignment), page) + 2 * page};
+  // cudaSetDevice: "Any device memory subsequently allocated from this host thread [...] will be
+  // physically resident on device."
+  block b{bytes, nullptr, round_up(round_up(bytes, alignment), page) + 2 * page, current_device()};
   void* const r =
       ::mmap(nullptr, b.reserved, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (r == MAP_FAILED) return cudaErrorMemoryAllocation;
@@ -243,13 +263,17 @@ cudaError_t cudaFree(void* p) {
   state& s = self();
   auto const it = s.device.find(reinterpret_cast<std::uintptr_t>(p));
   if (it == s.device.end()) {
-    // "If cudaFree(devPtr) has already been called before, an error is returned."
+    // It "must have been returned by a previous call to one of the following memory allocation
+    // APIs", and "If cudaFree(devPtr) has already been called before, an error is returned."
     auto const again = std::any_of(s.freed.begin(), s.freed.end(), [&](auto const& f) {
       return f.first == reinterpret_cast<std::uintptr_t>(p);
     });
     stop(again ? "cudaFree: this memory was freed before"
                : "cudaFree: not an address that cudaMalloc returned");
   }
+  // cuBLAS, Scalar Parameters: "cudaFree() does an implicit cudaDeviceSynchronize()", but cudaFree
+  // says that it "may perform implicit synchronization": so queued work has used the memory, and no
+  // copy arrives and no stream has waited because of it.
   auto const freed = *it;
   s.device.erase(it);
   s.bytes -= freed.second.bytes;
@@ -274,6 +298,7 @@ cudaError_t cudaHostAlloc(void** p, std::size_t bytes, unsigned int) {
   if (int const status = unsafe_in_capture()) return static_cast<cudaError_t>(status);
   *p = std::malloc(std::max<std::size_t>(bytes, 1));
   if (*p == nullptr) return cudaErrorMemoryAllocation;
+  // Nothing says that page-locked memory is cleared, so it is not.
   std::memset(*p, 0xFF, bytes);
   self().pinned.emplace(reinterpret_cast<std::uintptr_t>(*p), bytes);
   return cudaSuccess;
@@ -283,10 +308,13 @@ cudaError_t cudaFreeHost(void* p) {
   entry const e("cudaFreeHost", entry::needs::device);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
   if (int const status = unsafe_in_capture()) return static_cast<cudaError_t>(status);
+  // Of null only cudaFree says that "no operation is performed"; it is harmless here too.
   if (p == nullptr) return cudaSuccess;
   // It "must have been returned by a previous call to cudaMallocHost() or cudaHostAlloc()".
   auto const it = self().pinned.find(reinterpret_cast<std::uintptr_t>(p));
   if (it == self().pinned.end()) stop("cudaFreeHost: not an address that cudaHostAlloc returned");
+  // "For all other transfers, the function should be fully asynchronous", and cudaFreeHost does not
+  // say that it waits for them.
   region const whole{it->first, it->second, it->second, 1};
   for (CUstream_st const& stream : self().streams)
     for (auto const& [clock, d] : stream.pending)

@@ -16,8 +16,11 @@ namespace fake_cuda {
 namespace {
 
 thread_local int last_error = 0;
-thread_local int current = 0;  // "the current device for the calling host thread"
+// Programming Guide, Device Selection: "If no call to cudaSetDevice() is made, the current device
+// is device 0."
+thread_local int current = 0;
 
+// No documentation asks a program to give everything back; what is left is a leak of the library's.
 // It lives from before main to after every object that a test could hold.
 struct leak_check {
   ~leak_check() {
@@ -41,7 +44,8 @@ struct leak_check {
 } const at_exit;
 
 bool has_driver(machine const& m) {
-  // Minor versions of one major version are compatible with each other.
+  // cudaErrorInsufficientDriver: "the installed NVIDIA CUDA driver is older than the CUDA runtime
+  // library". CUDA Compatibility Guide: minor versions of one major version go together.
   return m.driver_version != 0 && m.driver_version / 1000 >= m.runtime_version / 1000;
 }
 
@@ -51,6 +55,8 @@ int missing() {
   return m.devices == 0 ? cudaErrorNoDevice : cudaSuccess;
 }
 
+// Programming Guide, Features and Technical Specifications, column 9.0. An attribute that the
+// library does not ask for has no value here.
 int attribute(cudaDeviceAttr name) {
   switch (name) {
     case cudaDevAttrMaxThreadsPerBlock:
@@ -109,6 +115,7 @@ constexpr text texts[] = {
      "no kernel image is available for execution on the device"},
     {cudaErrorUnsupportedPtxVersion, "cudaErrorUnsupportedPtxVersion",
      "the provided PTX was compiled with an unsupported toolchain."},
+    {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
     {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
     {cudaErrorIllegalAddress, "cudaErrorIllegalAddress",
      "an illegal memory access was encountered"},
@@ -123,6 +130,7 @@ constexpr text texts[] = {
      "attempt to terminate a thread-local capture sequence from another thread"},
 };
 
+// cudaGetErrorString: "If the error code is not recognized, "unrecognized error code" is returned."
 text find_text(cudaError_t status) {
   for (text const& t : texts)
     if (t.status == status) return t;
@@ -143,12 +151,18 @@ state& self() {
   return *only;
 }
 
+int current_device() { return current; }
+
+// cudaGetLastError: "the last error that has been produced by any of the runtime calls". A failure
+// that "leaves the process in an inconsistent state" for good is a test's, and passes here after
+// one call.
 void remember(int status) {
   if (status != 0) last_error = status;
 }
 
 entry::entry(char const* symbol, needs what) : lock_(self().lock) {
   std::string_view const name(symbol);
+  // cuBLAS's functions return their status and keep none: its own failures are no "runtime calls".
   // What only looks, and what gives something back, is no part of "every call".
   bool const counted =
       what == needs::device && name.find("Free") == name.npos && name.find("Destroy") == name.npos;
@@ -180,11 +194,18 @@ int launch(CUstream_st* stream, std::string const& name, void const* kernel, std
     std::lock_guard const one(self().lock);
     status = count_call("launch", "");
     ++self().calls[name];
-    // A program has code for some architectures; on another its launches are refused.
+    if (status == 0) status = missing();
+    // "no kernel image available that is suitable for the device": for each launch.
     if (status == 0 && !self().here.image) status = cudaErrorNoKernelImageForDevice;
+    if (status == 0) {
+      expect_stream(name.c_str(), stream);
+      // Programming Guide, Stream and Event Behavior: "A kernel launch will fail if it is issued to
+      // a stream that is not associated to the current device"; the status is that of a wrong
+      // handle.
+      if (stream->device != current) status = cudaErrorInvalidResourceHandle;
+    }
     remember(status);
     if (status != 0) return status;
-    expect_stream(name.c_str(), stream);
   }
   std::vector<void const*> named;
   for (std::size_t at = 0; at + sizeof(void*) <= bytes; at += sizeof(void*)) {
@@ -192,18 +213,22 @@ int launch(CUstream_st* stream, std::string const& name, void const* kernel, std
     std::memcpy(&word, static_cast<unsigned char const*>(kernel) + at, sizeof word);
     if (on_device(word)) named.push_back(word);
   }
-  // A captured launch has a copy of the arguments, and what they point to may be gone by then.
-  return perform(stream, [=] {
+  // cudaLaunchKernel: the arguments "will be copied", so a captured launch has its own, and what
+  // they point to may be gone by then.
+  return perform(stream, [=](CUstream_st* on) {
     for (void const* p : named)
       if (!on_device(p)) stop("kernel " + name + ": memory that it was captured with was freed");
-    launch_scope const scope(stream, name.c_str(), kernel, bytes);
+    launch_scope const scope(on, name.c_str(), kernel, bytes);
     run();
   });
 }
 
+// Programming Guide: "Kernels relying on shared memory allocations over 48 KB per block [...]
+// require an explicit opt-in". Attributes "may vary based on the device that is currently being
+// used": each has its own here.
 std::size_t shared_memory_of(void const* entry) {
   std::lock_guard const one(self().lock);
-  auto const it = self().shared_memory.find(entry);
+  auto const it = self().shared_memory.find({entry, current});
   return it == self().shared_memory.end() ? std::size_t{48} * 1024 : it->second;
 }
 
@@ -244,6 +269,7 @@ cudaError_t cudaGetLastError() {
 
 cudaError_t cudaPeekAtLastError() {
   entry const e("cudaPeekAtLastError", entry::needs::nothing);
+  // "This call does not reset the error to cudaSuccess like cudaGetLastError()."
   return static_cast<cudaError_t>(last_error);
 }
 
@@ -261,11 +287,13 @@ cudaError_t cudaDriverGetVersion(int* version) {
 cudaError_t cudaRuntimeGetVersion(int* version) {
   entry const e("cudaRuntimeGetVersion", entry::needs::nothing);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  // "As of CUDA 12.0, this function no longer initializes CUDA": it needs no driver.
   *version = self().here.runtime_version;
   return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
+  // What it leaves there when it fails is not said: nothing that could be used.
   *count = 0;
   entry const e("cudaGetDeviceCount", entry::needs::device);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
@@ -276,10 +304,12 @@ cudaError_t cudaGetDeviceCount(int* count) {
 cudaError_t cudaSetDevice(int device) {
   entry const e("cudaSetDevice", entry::needs::device);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  // "Valid device id's are 0 to (cudaGetDeviceCount() - 1)."
   if (device < 0 || device >= self().here.devices) {
     remember(cudaErrorInvalidDevice);
     return cudaErrorInvalidDevice;
   }
+  // "Sets device as the current device for the calling host thread."
   current = device;
   return cudaSuccess;
 }
@@ -294,6 +324,8 @@ cudaError_t cudaGetDevice(int* device) {
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr name, int device) {
   entry const e("cudaDeviceGetAttribute", entry::needs::device);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  // cudaErrorInvalidDevice: "the device ordinal supplied by the user does not correspond to a valid
+  // CUDA device".
   if (device < 0 || device >= self().here.devices) {
     remember(cudaErrorInvalidDevice);
     return cudaErrorInvalidDevice;
@@ -305,7 +337,12 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr name, int device) 
 cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, void const* memory) {
   entry const e("cudaPointerGetAttributes", entry::needs::device);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  // "forward passing host pointer will return cudaMemoryTypeUnregistered in
+  // cudaPointerAttributes::type and call will return cudaSuccess", and "device is the device
+  // against which ptr was allocated".
   *attributes = {};
+  auto const it = find(memory);
+  attributes->device = it == self().device.end() ? current : it->second.device;
   attributes->type = on_device(memory)   ? cudaMemoryTypeDevice
                      : is_pinned(memory) ? cudaMemoryTypeHost
                                          : cudaMemoryTypeUnregistered;
@@ -315,7 +352,10 @@ cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* attributes, void con
 cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void const* function) {
   entry const e("cudaFuncGetAttributes", entry::needs::device);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
+  // Of a function that does not exist it says "assumed to be a cudaKernel_t and used as is".
   if (function == nullptr) stop("cudaFuncGetAttributes: no kernel");
+  // "This can occur when a user specifies code generation options [...] that do not include the
+  // corresponding device configuration."
   if (!self().here.image) {
     remember(cudaErrorNoKernelImageForDevice);
     return cudaErrorNoKernelImageForDevice;
@@ -324,7 +364,7 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void const* fu
   attributes->maxThreadsPerBlock = 1024;
   attributes->binaryVersion = 90;
   attributes->ptxVersion = 90;
-  attributes->maxDynamicSharedSizeBytes = 48 * 1024;
+  attributes->maxDynamicSharedSizeBytes = static_cast<int>(shared_memory_of(function));
   return cudaSuccess;
 }
 
@@ -332,14 +372,18 @@ cudaError_t cudaFuncSetAttribute(void const* function, cudaFuncAttribute name, i
   entry const e("cudaFuncSetAttribute", entry::needs::device);
   if (e.refused() != 0) return static_cast<cudaError_t>(e.refused());
   if (function == nullptr) stop("cudaFuncSetAttribute: no kernel");
-  // "The sum of this value and the function attribute sharedSizeBytes cannot exceed the device
-  // attribute cudaDevAttrMaxSharedMemoryPerBlockOptin."
-  if (name == cudaFuncAttributeMaxDynamicSharedMemorySize && value > 227 * 1024) {
+  // Others are hints or of clusters, which nobody here means.
+  if (name != cudaFuncAttributeMaxDynamicSharedMemorySize)
+    stop("cudaFuncSetAttribute: attribute " + std::to_string(static_cast<int>(name)) +
+         " is not known here");
+  // "if the value is incorrect, then cudaErrorInvalidValue is returned", and "The sum of this value
+  // and the function attribute sharedSizeBytes cannot exceed the device attribute
+  // cudaDevAttrMaxSharedMemoryPerBlockOptin."
+  if (value < 0 || value > attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin)) {
     remember(cudaErrorInvalidValue);
     return cudaErrorInvalidValue;
   }
-  if (name == cudaFuncAttributeMaxDynamicSharedMemorySize)
-    self().shared_memory[function] = static_cast<std::size_t>(value);
+  self().shared_memory[{function, current}] = static_cast<std::size_t>(value);
   return cudaSuccess;
 }
 

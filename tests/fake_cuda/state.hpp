@@ -37,6 +37,7 @@ struct block {
   std::size_t bytes = 0;
   unsigned char* reservation = nullptr;
   std::size_t reserved = 0;
+  int device = 0;
 };
 
 /// An access that a stream has queued and that others may not have waited for.
@@ -56,8 +57,8 @@ struct delivery {
 /// What a stream does with the work that it is given.
 enum class capture_state { none, active, invalidated };
 
-/// A call that a capture has kept; running it checks its arguments again.
-using captured_call = std::function<void()>;
+/// A call that a capture has kept; running it, on the stream it is given, checks its arguments.
+using captured_call = std::function<void(CUstream_st*)>;
 
 }  // namespace fake_cuda
 
@@ -66,22 +67,27 @@ struct CUgraph_st {
   std::vector<fake_cuda::captured_call> calls;
 };
 
-struct CUgraphExec_st : CUgraph_st {};
+struct CUgraphExec_st : CUgraph_st {
+  std::map<int, long> launched;  ///< of each stream: operations up to the last launch
+};
 
 struct CUstream_st {
   int id = 0;
+  int device = 0;
   bool alive = true;
   long clock = 0;            ///< how many operations were queued
+  long asked = 0;            ///< of these, those that cudaStreamQuery has answered about
   std::map<int, long> seen;  ///< of each other stream: operations that ours come after
   std::deque<std::pair<long, fake_cuda::delivery>> pending;
   std::map<std::pair<fake_cuda::region, bool>, long> uses;  ///< (where, writes) -> clock
   fake_cuda::capture_state capture = fake_cuda::capture_state::none;
-  bool relaxed = false;       ///< of a capture: whether unsafe calls may go on beside it
+  int mode = 0;               ///< of a capture: cudaStreamCaptureMode
   std::thread::id capturing;  ///< the thread that began it
   std::vector<fake_cuda::captured_call> captured;
 };
 
 struct CUevent_st {
+  int device = 0;
   bool alive = true;
   bool recorded = false;
   std::map<int, long> seen;
@@ -112,14 +118,18 @@ struct state {
   std::map<int, long> host_seen;  ///< of each stream: operations that the host has waited for
   std::map<std::string, long> calls;
   std::map<std::string, planned_failure> failures;
-  std::map<void const*, std::size_t> shared_memory;  ///< that cudaFuncSetAttribute allowed
-  int dirty = 0;                                     ///< how many dirty_scratch live
+  /// What cudaFuncSetAttribute allowed a kernel on a device.
+  std::map<std::pair<void const*, int>, std::size_t> shared_memory;
+  int dirty = 0;  ///< how many dirty_scratch live
   machine here;
   blas_request last;
   long live_handles = 0;  ///< of cuBLAS
 };
 
 state& self();
+
+/// The device of the calling thread.
+int current_device();
 
 /// The allocation that p lies in, or the end of the map.
 std::map<std::uintptr_t, block>::const_iterator find(void const* p);
@@ -134,7 +144,10 @@ void expect_margins(char const* symbol);
 
 /// Stops unless the stream exists.
 void expect_stream(char const* symbol, CUstream_st* stream);
-/// Queues an operation: stops where another stream's work on the same memory is not waited for.
+/// Adds what one has seen to what the other has.
+void merge(std::map<int, long>& into, std::map<int, long> const& from);
+/// Queues an operation: stops where another stream's work on the same memory is not waited for, and
+/// where the memory is another device's.
 void queue(char const* symbol, CUstream_st* stream, std::vector<use> const& uses);
 /// The host has waited for operations: copies arrive.
 void host_waits(std::map<int, long> const& seen);
@@ -143,7 +156,7 @@ void host_waits(std::map<int, long> const& seen);
 int perform(CUstream_st* stream, captured_call const& run);
 /// The status, or 0, of a call that a capture of the calling thread forbids.
 int unsafe_in_capture();
-/// The status, or 0, of a call that waits for a stream; 0 stands for all streams.
+/// The status, or 0, of a call that waits for a stream; 0 stands for all of the current device.
 int waits_in_capture(CUstream_st* stream);
 /// Keeps a status for cudaGetLastError.
 void remember(int status);

@@ -3,7 +3,9 @@
 // Runs kernels with a thread for each lane of a block, block after block, so that a thread sanitizer
 // sees a barrier that is missing. The barrier is one of its own: the waiters of std::barrier meet in
 // places that unrelated barriers share, which orders more than the barrier does and hides races. A
-// shuffle orders nothing at all: its lanes meet by relaxed operations.
+// shuffle orders nothing at all: its lanes meet by relaxed operations. Programming Guide, Warp
+// Shuffle Functions: "These intrinsics do not imply a memory barrier. They do not guarantee any
+// memory ordering." The other rules are those of fibers.cpp and executor.hpp.
 #include <algorithm>
 #include <atomic>
 #include <cstddef>

@@ -203,6 +203,16 @@ void memory_that_is_never_released(bool wrong) {
   if (!wrong) cuda::release(p);
 }
 
+void memory_of_another_device(bool wrong) {
+  fake_cuda::pretend const two({.devices = 2});
+  product p;
+  if (wrong) cuda::use_device(1);
+  p.dc = cuda::buffer<double>(8);
+  p.ctx.select();
+  p.to = p.dc.data();
+  p.run();
+}
+
 void failure_that_nobody_looks_at(bool wrong) {
   product p;
   fake_cuda::failure const next("cublasDgemm_v2", 1, CUBLAS_STATUS_EXECUTION_FAILED);
@@ -242,6 +252,8 @@ must_fail::bug const bugs[] = {
     {"memory_that_was_released", memory_that_was_released, child::end::stopped, "was freed"},
     {"memory_that_is_never_released", memory_that_is_never_released, child::end::exit_code,
      "left at exit: 1 allocations"},
+    {"memory_of_another_device", memory_of_another_device, child::end::stopped,
+     "memory of device 1 on a stream of device 0"},
     {"failure_that_nobody_looks_at", failure_that_nobody_looks_at, child::end::thrown,
      "wrong numbers"},
 };
