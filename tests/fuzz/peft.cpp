@@ -38,6 +38,18 @@ struct owned {
   matrix_ref<double> view;
 };
 
+bool same(owned const& a, owned const& b) {
+  return std::equal(a.memory.begin(), a.memory.end(), b.memory.begin(), same_numbers);
+}
+
+// The factors' rows as the file has them.
+void read_raw(peft_folder const& folder, peft_module const& m, owned& down, owned& up) {
+  std::string full = "base_model.model." + m.name;
+  if (folder.file().find(full + ".lora_A.weight") == nullptr) full = m.name;
+  folder.file().read_rows_as_columns(full + ".lora_A.weight", down.view, conversion::rounded);
+  folder.file().read_rows_as_columns(full + ".lora_B.weight", up.view, conversion::rounded);
+}
+
 void check_config(stiefelx::peft_config const& config) {
   auto const again = stiefelx::read_peft_config(stiefelx::write_peft_config(config), "again",
                                                 {.accept_changed_base = true});
@@ -57,9 +69,23 @@ void check_config(stiefelx::peft_config const& config) {
 void check_module(peft_folder const& folder, peft_module const& m) {
   fuzz::expect(&folder.at(m.name) == &m, "a name finds its module");
   fuzz::expect(folder.config().rank_of(m.name) > 0, "a module has a rank");
+  fuzz::expect(m.rank % folder.config().rank_of(m.name) == 0, "a module has whole experts");
+  index_t const experts = m.rank / folder.config().rank_of(m.name);
+  fuzz::expect(experts > 0, "a module has an expert");
   owned down(m.d_in, m.rank), up(m.rank, m.d_out);
-  folder.read(m.name, down.view, up.view, conversion::rounded);
-  for (index_t const count : {1, 2, 3}) {
+  read_raw(folder, m, down, up);
+  {
+    owned a(m.d_in, m.rank), b(m.rank, m.d_out);
+    bool is_refused = false;
+    try {
+      folder.read(m.name, a.view, b.view, conversion::rounded);
+    } catch (stiefelx::format_error const&) {
+      is_refused = true;
+    }
+    fuzz::expect(is_refused == (experts > 1), "experts that are fused alone are not read as one");
+    fuzz::expect(is_refused || (same(a, down) && same(b, up)), "factors are the file's numbers");
+  }
+  for (index_t const count : {index_t{1}, index_t{2}, index_t{3}, experts}) {
     owned a(m.d_in, m.rank), b(m.rank, m.d_out), c(m.rank, m.d_out);
     try {
       folder.read_flat_experts(m.name, count, flat_layout::rank_major, a.view, b.view,
@@ -72,15 +98,16 @@ void check_module(peft_folder const& folder, peft_module const& m) {
       bool const first = std::all_of(b.memory.begin(), b.memory.end(), one);
       fuzz::expect(first || folder.file().metadata(stiefelx::flat_layout_entry(m.name)) != nullptr,
                    "a refused call changes nothing");
+      fuzz::expect(count != experts || !first ||
+                       folder.file().metadata(stiefelx::flat_layout_entry(m.name)) != nullptr,
+                   "as many experts as there are can be read");
       continue;
     }
+    fuzz::expect(count == experts, "no other number of experts is read");
     stiefelx::reorder_flat_experts(count, false, b.view);
     fuzz::expect(std::equal(b.memory.begin(), b.memory.end(), c.memory.begin(), same_numbers),
                  "the layouts are permutations of each other");
-    fuzz::expect(
-        std::equal(c.memory.begin(), c.memory.end(), up.memory.begin(), same_numbers) &&
-            std::equal(a.memory.begin(), a.memory.end(), down.memory.begin(), same_numbers),
-        "both ways of reading have the same numbers");
+    fuzz::expect(same(c, up) && same(a, down), "both ways of reading have the same numbers");
   }
   if (m.magnitude) {
     owned magnitude(1, m.d_out);

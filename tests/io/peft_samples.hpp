@@ -73,8 +73,7 @@ inline std::vector<sample> sound_peft() {
                                      tensor("e.1.lora_B.weight", "I8", "1,2", "20,22") + "}",
                                  22)),
        {}},
-      {"expression", peft_text(R"(,"target_modules":".*[qk]")", safetensors("{}", 0)), {}},
-      {"no_module", peft_text("", safetensors("{}", 0)), {}},
+      {"expression", peft_text(R"(,"target_modules":".*[qk]")", peft_factors("q")), {}},
   };
 }
 
@@ -102,6 +101,26 @@ inline std::vector<sample> hostile_peft() {
       {"layers_copied", peft_text(R"(,"layer_replication":[[0,4],[2,5]])", none), member},
       {"pissa", peft_text(R"(,"init_lora_weights":"pissa_niter_4")", none), member},
       {"modules_as_numbers", peft_text(R"(,"target_modules":[1])", none), member},
+      {"no_module", peft_text("", none), missing_tensor},
+      {"no_module_beside_a_router",
+       peft_text("", safetensors("{" + tensor("gate", "U8", "1", "0,1") + "}", 1)), missing_tensor},
+      {"embedding",
+       peft_text(
+           "",
+           peft_factors(
+               "q", "," + tensor("base_model.model.e.lora_embedding_A", "I8", "2", "10,12"), 2)),
+       name},
+      {"name_of_the_adapter",
+       peft_text("",
+                 peft_factors("q", "," + tensor("k.lora_A.default.weight", "I8", "2", "10,12"), 2)),
+       name},
+      {"bias_of_a_factor",
+       peft_text(
+           "", peft_factors("q", "," + tensor("base_model.model.q.lora_B.bias", "I8", "2", "10,12"),
+                            2)),
+       name},
+      {"fused_of_rank_0", peft_text(R"(,"target_parameters":["q.up"])", factors("0,5", "3,0")),
+       shape},
       {"no_tensors", peft_text("", ""), truncated},
       {"rank_of_the_tensors", peft_text("", factors("3,0", "0,3")), shape},
       {"rank_that_is_too_large", peft_text("", factors("9007199254740992,0", "0,9007199254740992")),

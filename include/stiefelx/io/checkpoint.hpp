@@ -79,10 +79,11 @@ class checkpoint_writer {
 
   /// \brief Adds a matrix.
   /// \param[in] name  not used before
-  /// \param[in] m     column-major, any stride
+  /// \param[in] m     column-major, any stride; a temporary that owns its entries does not compile
   /// \throws format_error  if the name is taken, reserved or not UTF-8
   template <class M>
-  void add(std::string name, M const& m) {
+    requires detail::OutlivesTheCall<M>
+  void add(std::string name, M&& m) {
     tensors_.add_columns_as_rows(std::move(name), m);
   }
 

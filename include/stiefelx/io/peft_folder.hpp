@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include <cstddef>
-#include <map>
+#include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,25 +13,18 @@
 
 #include <stiefelx/io/flat_experts.hpp>
 #include <stiefelx/io/peft_config.hpp>
+#include <stiefelx/io/peft_modules.hpp>
 #include <stiefelx/io/safetensors.hpp>
 
 namespace stiefelx {
-
-/// \brief One adapted module of a PEFT folder.
-/// \ingroup io
-struct peft_module {
-  std::string name;        ///< of the module in the model, for example `layers.0.mlp.up_proj`
-  index_t d_in = 0;        ///< width of the input
-  index_t d_out = 0;       ///< width of the output
-  index_t rank = 0;        ///< r; E r for fused experts
-  bool magnitude = false;  ///< whether there are magnitudes of rows (DoRA)
-};
 
 /// \brief A PEFT adapter folder that is open for reading.
 /// \ingroup io
 ///
 /// Reads `adapter_config.json` and the header of `adapter_model.safetensors`, and checks one against
-/// the other: every module has both factors, of one rank, and that rank is the configuration's.
+/// the other: every module has both factors, of one rank, and that rank is the configuration's. A
+/// folder without an adapted module is refused, and so is one with a tensor of an adapter that is not
+/// read here, such as the factors of an embedding.
 /// The factors are read when they are asked for. A row-major lora_A [r, d_in] is the column-major d_in x r
 /// matrix that layers here call down, and a lora_B [d_out, r] the r x d_out matrix up, so nothing is
 /// transposed.
@@ -64,10 +57,10 @@ class peft_folder {
   peft_config const& config() const { return config_; }
   /// The adapted modules, by name.
   /// \returns their descriptions
-  std::vector<peft_module> const& modules() const { return modules_; }
+  std::vector<peft_module> const& modules() const { return content_.modules; }
   /// Names of tensors that belong to no adapter, such as a router's.
   /// \returns full names, for file()
-  std::vector<std::string> const& others() const { return others_; }
+  std::vector<std::string> const& others() const { return content_.others; }
   /// The tensors behind it.
   /// \returns the open file
   safetensors_file const& file() const { return file_; }
@@ -77,30 +70,27 @@ class peft_folder {
   /// \returns its description
   /// \throws format_error  if there is none of this name
   peft_module const& at(std::string_view name) const {
-    for (peft_module const& m : modules_)
+    for (peft_module const& m : content_.modules)
       if (m.name == name) return m;
     detail::throw_format(format_fault::missing_tensor, file_.origin(),
                          "no adapter of " + detail::in_quotes(name), "that module");
   }
 
   /// \brief Reads the factors of a module.
+  ///
+  /// Fused experts are refused, since the order of their rows in up is not asked for here: see
+  /// read_flat_experts().
   /// \param[in]  name  the module
   /// \param[out] down  d_in x r, column-major, any stride
   /// \param[out] up    r x d_out, column-major, any stride: r rows of a bank as well
   /// \param[in]  how   whether numbers may be rounded to the entries
-  /// \throws format_error  if there is no such module, its shape is another, or its values do not fit;
-  ///                       then both are as before
+  /// \throws format_error  if there is no such module, it has more than one fused expert, its shape is
+  ///                       another, or its values do not fit; then both are as before
   template <class Down, class Up>
   void read(std::string_view name, Down&& down, Up&& up, conversion how = conversion::exact) const {
-    auto const a = column_major(down);
-    auto const b = column_major(up);
     peft_module const& m = at(name);
-    expect_size(m, m.d_in, m.rank, a.rows, a.cols, "lora_A");
-    expect_size(m, m.rank, m.d_out, b.rows, b.cols, "lora_B");
-    expect_type<scalar_t<decltype(b)>>(m, how);
-    std::string const& full = parts_.find(m.name)->second.prefix;
-    file_.read_rows_as_columns(full + ".lora_A.weight", a, how);
-    file_.read_rows_as_columns(full + ".lora_B.weight", b, how);
+    expect_not_fused(m);
+    read_factors(m, column_major(down), column_major(up), how);
   }
 
   /// \brief Reads the magnitudes of a module with DoRA.
@@ -112,14 +102,14 @@ class peft_folder {
   void read_magnitude(std::string_view name, M&& magnitude,
                       conversion how = conversion::exact) const {
     peft_module const& m = at(name);
-    std::string const& tensor = parts_.find(m.name)->second.magnitude;
-    if (tensor.empty())
+    stored_tensor const* const tensor = parts_of(m).magnitude;
+    if (tensor == nullptr)
       detail::throw_format(format_fault::missing_tensor, file_.origin(),
                            "no magnitudes of " + detail::in_quotes(name), "an adapter with DoRA");
     auto const view = column_major(magnitude);
     expect_size(m, 1, m.d_out, view.rows, view.cols, "lora_magnitude_vector");
     std::vector<scalar_t<decltype(view)>> values(static_cast<std::size_t>(m.d_out));
-    file_.read_entries(tensor, std::span(values), how);
+    file_.read_entries(tensor->name, std::span(values), how);
     for (index_t j = 0; j < m.d_out; ++j) view(0, j) = values[static_cast<std::size_t>(j)];
   }
 
@@ -127,19 +117,30 @@ class peft_folder {
   ///
   /// Expert e is the module PREFIX + e, for example `layers.0.mlp.up_proj.experts.` and 0, 1, ...
   /// \param[in]  prefix  what the experts' names begin with
-  /// \param[in]  count   E
+  /// \param[in]  count   E, at least 1
   /// \param[out] down    d_in x (E r), column-major
   /// \param[out] up      (E r) x d_out, column-major
   /// \param[in]  how     whether numbers may be rounded to the entries
-  /// \throws format_error  if one is missing, or has another shape; then both are as before
+  /// \throws format_error  if E is below 1, or an expert is missing, has another shape, magnitudes (DoRA),
+  ///                       for which a bank has no place, or fused experts of its own; then both are as
+  ///                       before
   template <class Down, class Up>
   void read_experts(std::string const& prefix, index_t count, Down&& down, Up&& up,
                     conversion how = conversion::exact) const {
     auto const a = column_major(down);
     auto const b = column_major(up);
-    index_t const rank = count > 0 ? a.cols / count : 0;
+    if (count < 1)
+      detail::throw_format(
+          format_fault::shape, file_.origin(),
+          detail::in_quotes(prefix) + " with " + std::to_string(count) + " experts",
+          "at least one");
+    index_t const rank = a.cols / count;
     for (index_t e = 0; e < count; ++e) {
       peft_module const& m = at(prefix + std::to_string(e));
+      if (m.magnitude)
+        fail(m.name, "with magnitudes, for which a bank has no place",
+             "an expert without DoRA; read() and read_magnitude() read one with it");
+      expect_not_fused(m);
       expect_size(m, m.d_in, count * m.rank, a.rows, a.cols, "the bank of lora_A");
       expect_size(m, count * m.rank, m.d_out, b.rows, b.cols, "the bank of lora_B");
       expect_type<scalar_t<decltype(b)>>(m, how);
@@ -159,26 +160,27 @@ class peft_folder {
   /// d_out, whether the factors are those of its transpose: they have the same shapes, and the
   /// caller has to know.
   /// \param[in]  name    the module
-  /// \param[in]  count   E
+  /// \param[in]  count   E, which the configuration fixes: all rows over the rank of the module
   /// \param[in]  layout  order of B's columns; files do not say it, so it has no default
   /// \param[out] down    d_in x (E r), column-major
   /// \param[out] up      (E r) x d_out, column-major
   /// \param[in]  how     whether numbers may be rounded to the entries
-  /// \throws format_error  if there is no such module, E does not divide its rank, its shape is another
-  ///                       (the text says so if it is that of the transposed parameter), its values do
-  ///                       not fit, or the file does say the layout and it is another; then both are
-  ///                       as before
+  /// \throws format_error  if there is no such module, it has another number of experts, its shape is
+  ///                       another (the text says so if it is that of the transposed parameter), its
+  ///                       values do not fit, or the file does say the layout and it is another; then
+  ///                       both are as before
   template <class Down, class Up>
   void read_flat_experts(std::string_view name, index_t count, flat_layout layout, Down&& down,
                          Up&& up, conversion how = conversion::exact) const {
     auto const a = column_major(down);
     auto const b = column_major(up);
     peft_module const& m = at(name);
-    if (count < 1 || m.rank % count != 0)
+    if (count != experts_of(m))
       detail::throw_format(
           format_fault::shape, file_.origin(),
-          detail::in_quotes(name) + " with " + std::to_string(m.rank) + " rows in all experts",
-          "a multiple of " + std::to_string(count) + " experts");
+          detail::in_quotes(name) + " asked for as " + std::to_string(count) + " experts",
+          std::to_string(experts_of(m)) + " of rank " + std::to_string(config_.rank_of(m.name)) +
+              ", as the configuration says");
     if (m.d_in != m.d_out && m.d_in == b.cols && m.d_out == a.rows)
       detail::throw_format(
           format_fault::shape, file_.origin(),
@@ -190,23 +192,15 @@ class peft_folder {
           format_fault::member, file_.origin(),
           detail::in_quotes(name) + " asked for as " + std::string(name_of(layout)),
           "the file's " + detail::in_quotes(*said));
-    read(name, a, b, how);
+    read_factors(m, a, b, how);
     if (layout == flat_layout::rank_major) reorder_flat_experts(count, true, b);
   }
 
  private:
-  struct parts {
-    std::string prefix;  // full name without the factor's
-    stored_tensor const* a = nullptr;
-    stored_tensor const* b = nullptr;
-    std::string magnitude;
-  };
-
   peft_folder(peft_config config, safetensors_file file)
-      : config_(std::move(config)), file_(std::move(file)) {
-    for (stored_tensor const& t : file_.tensors()) sort_in(t);
-    for (auto& [name, found] : parts_) check(name, found);
-  }
+      : config_(std::move(config)),
+        file_(std::move(file)),
+        content_(detail::peft_sorter(config_, file_.origin()).sort(file_.tensors())) {}
 
   // The file with the tensors, or the reason why there is none.
   static std::string tensors_of(std::string const& folder) {
@@ -229,91 +223,34 @@ class peft_folder {
     return read_peft_config(text, path, options);
   }
 
-  void sort_in(stored_tensor const& t) {
-    std::string_view const name = t.name;
-    constexpr std::string_view model = "base_model.model.";
-    auto const part = [&](std::string_view ending) -> parts* {
-      if (!name.ends_with(ending)) return nullptr;
-      std::string_view prefix = name.substr(0, name.size() - ending.size());
-      std::string_view const module =
-          prefix.starts_with(model) ? prefix.substr(model.size()) : prefix;
-      parts& p = parts_[std::string(module)];
-      if (!p.prefix.empty() && p.prefix != prefix)
-        fail(module, "under two names", "one tensor of a factor");
-      p.prefix = prefix;
-      return &p;
-    };
-    if (parts* const p = part(".lora_A.weight")) {
-      p->a = &t;
-    } else if (parts* const q = part(".lora_B.weight")) {
-      q->b = &t;
-    } else if (parts* const v = part(".lora_magnitude_vector")) {
-      set_magnitude(*v, t.name);
-    } else if (parts* const w = part(".lora_magnitude_vector.weight")) {
-      set_magnitude(*w, t.name);
-    } else {
-      others_.push_back(t.name);
-    }
-  }
-
-  void set_magnitude(parts& p, std::string const& tensor) const {
-    if (!p.magnitude.empty()) fail(p.prefix, "with two tensors of magnitudes", "one");
-    p.magnitude = tensor;
-  }
-
-  // Whether a target parameter is one of a module. As for PEFT it is the end of a name, so one without
-  // a dot may be in any module.
-  static bool is_in(std::string_view module, std::string_view parameter) {
-    std::size_t const dot = parameter.rfind('.');
-    return dot == parameter.npos ||
-           detail::is_end_of_name(parameter.substr(0, dot), detail::without_wrappers(module));
-  }
-
-  // PEFT looks for a fused parameter's name in the patterns. The files do not say which parameter a
-  // module's factors are for, so a pattern that treats one on its own cannot be followed.
-  void expect_no_pattern(peft_module const& m, std::string_view parameter) const {
-    std::string const key = std::string(detail::without_wrappers(m.name)) + "." +
-                            std::string(parameter.substr(parameter.rfind('.') + 1));
-    index_t const rank = config_.rank_of(m.name);
-    double const alpha = config_.alpha_of(m.name);
-    if (detail::first_match(config_.rank_pattern, key, rank) != rank ||
-        detail::first_match(config_.alpha_pattern, key, alpha) != alpha)
-      fail(m.name, "with a pattern for the parameter " + detail::in_quotes(key),
-           "its module's rank and alpha");
-  }
-
-  void check(std::string const& name, parts const& found) {
-    if (found.a == nullptr || found.b == nullptr)
-      fail(name, found.a == nullptr ? "without lora_A" : "without lora_B", "both factors");
-    tensor_shape const &a = found.a->shape, &b = found.b->shape;
-    if (a.rank() != 2 || b.rank() != 2 || a[0] != b[1])
-      fail(name, "with factors " + a.text() + " and " + b.text(), "[r, d_in] and [d_out, r]");
-    auto const size = [](std::uint64_t n) { return static_cast<index_t>(n); };
-    peft_module const m{name, size(a[1]), size(b[0]), size(a[0]), !found.magnitude.empty()};
-    index_t const rank = config_.rank_of(name);
-    bool fused = false;
-    for (std::string const& parameter : config_.target_parameters) {
-      bool const is_one = (m.rank != rank || parameter.find('.') != parameter.npos) &&
-                          m.rank % rank == 0 && is_in(name, parameter);
-      if (is_one) expect_no_pattern(m, parameter);
-      fused = fused || is_one;
-    }
-    if (m.rank != rank && !fused)
-      fail(name, "of rank " + std::to_string(m.rank),
-           "the configuration's " + std::to_string(rank));
-    if (config_.dora != m.magnitude)
-      fail(name, m.magnitude ? "with magnitudes" : "without magnitudes",
-           config_.dora ? "some, since use_dora is true" : "none, since use_dora is false");
-    if (m.magnitude && file_.at(found.magnitude).count() != static_cast<std::uint64_t>(m.d_out))
-      fail(name, "with " + std::to_string(file_.at(found.magnitude).count()) + " magnitudes",
-           std::to_string(m.d_out));
-    modules_.push_back(m);
-  }
-
   [[noreturn]] void fail(std::string_view module, std::string_view found,
                          std::string_view expected) const {
     detail::throw_format(format_fault::shape, file_.origin(),
                          detail::in_quotes(module) + " " + std::string(found), expected);
+  }
+
+  detail::peft_parts const& parts_of(peft_module const& m) const {
+    return content_.parts.find(m.name)->second;
+  }
+
+  // The rows of a module over the configuration's rank: 1, or what is fused.
+  index_t experts_of(peft_module const& m) const { return m.rank / config_.rank_of(m.name); }
+
+  void expect_not_fused(peft_module const& m) const {
+    if (experts_of(m) != 1)
+      fail(m.name,
+           "with " + std::to_string(experts_of(m)) + " fused experts, in an order to be asked for",
+           "read_flat_experts()");
+  }
+
+  template <class A, class B>
+  void read_factors(peft_module const& m, matrix_ref<A> a, matrix_ref<B> b, conversion how) const {
+    expect_size(m, m.d_in, m.rank, a.rows, a.cols, "lora_A");
+    expect_size(m, m.rank, m.d_out, b.rows, b.cols, "lora_B");
+    expect_type<B>(m, how);
+    detail::peft_parts const& p = parts_of(m);
+    file_.read_rows_as_columns(p.a->name, a, how);
+    file_.read_rows_as_columns(p.b->name, b, how);
   }
 
   void expect_size(peft_module const& m, index_t rows, index_t cols, index_t found_rows,
@@ -327,16 +264,14 @@ class peft_folder {
   // Refuses the values of both factors before memory is written.
   template <class T>
   void expect_type(peft_module const& m, conversion how) const {
-    parts const& p = parts_.find(m.name)->second;
+    detail::peft_parts const& p = parts_of(m);
     for (stored_tensor const* t : {p.a, p.b})
       detail::expect_conversion(file_.origin(), t->name, t->type, dtype_of<T>, how);
   }
 
   peft_config config_;
   safetensors_file file_;
-  std::map<std::string, parts, std::less<>> parts_;
-  std::vector<peft_module> modules_;
-  std::vector<std::string> others_;
+  detail::peft_content content_;  // refers to the tensors' descriptions in file_
 };
 
 }  // namespace stiefelx

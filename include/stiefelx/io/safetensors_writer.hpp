@@ -118,6 +118,14 @@ class safetensors_writer {
     add(std::move(name), type, shape, [bytes](detail::byte_sink& to) { to.write(bytes); });
   }
 
+  /// What was added so far.
+  /// \returns descriptions of the tensors, in that order
+  std::vector<stored_tensor> tensors() const {
+    std::vector<stored_tensor> all;
+    for (entry const& e : entries_) all.push_back(e.tensor);
+    return all;
+  }
+
   /// \brief Writes the file, or leaves the old one as it is, see atomic_file.
   /// \param[in] path  the file; its folder exists
   /// \throws format_error  if it cannot be written, or the header would be longer than the format
