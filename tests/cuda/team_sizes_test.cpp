@@ -269,7 +269,7 @@ BOOST_AUTO_TEST_CASE(experts_take_tokens_as_by_one_lane) {
   for (index_t const capacity : {0, 1, 37, 50, 129, 200}) {
     if (!fake_cuda::keeps_lane_order && capacity != 50) continue;
     auto const level = by_all_teams(token_level_body{score_kind::sigmoid}, tokens, 0,
-                                    std::tuple{scores}, std::tuple{empty<double>(1, tokens)});
+                                    std::tuple{scores}, std::tuple{empty<double>(2, tokens)});
     auto const taken = by_all_teams(take_tokens_body{capacity}, experts, 0,
                                     std::tuple{scores, std::get<0>(level), padding},
                                     std::tuple{empty<int>(experts, tokens)});
@@ -283,7 +283,7 @@ BOOST_AUTO_TEST_CASE(experts_take_tokens_as_by_one_lane) {
                  std::tuple{scores, empty<float>(experts, tokens), empty<int>(experts, tokens)});
   }
   by_all_teams(token_level_body{score_kind::softmax}, tokens, tolerance<double>(experts),
-               std::tuple{scores}, std::tuple{empty<double>(1, tokens)});
+               std::tuple{scores}, std::tuple{empty<double>(2, tokens)});
 }
 
 // --- losses --------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #include <boost/test/unit_test.hpp>
@@ -97,6 +98,29 @@ BOOST_AUTO_TEST_CASE(ties_go_to_the_first_tokens_and_padding_to_none) {
   }
 }
 
+BOOST_AUTO_TEST_CASE(scores_that_differ_by_a_constant_are_equal_values) {
+  spot p;
+  // Softmax does not see what is added to all scores of a token; whole numbers stay exact.
+  index_t const experts = 3, tokens = 40;
+  matrix scores(experts, tokens);
+  for (index_t t = 0; t < tokens; ++t) {
+    scores.col(t) << 3, 1, t % 5 == 0 ? -9 : 2;
+    scores.col(t).array() += static_cast<double>(37 * t % 101 - 50);
+  }
+  auto const all = p.down(stiefelx::route_scores(p.ctx, p.up(scores), stiefelx::soft{}).weights);
+  for (index_t t = 0; t < tokens; ++t) BOOST_TEST(same(all.col(t), all.col(t % 5 == 0 ? 0 : 1)));
+  for (index_t capacity = 1; capacity < tokens; capacity += 3) {
+    auto const ids = p.down(
+        stiefelx::route_scores(p.ctx, p.up(scores), stiefelx::expert_choice{.capacity = capacity})
+            .ids);
+    matrix_x<bool> const taken = takers(ids);
+    for (index_t e = 0; e < experts; ++e)
+      for (index_t t = 0; t < tokens; ++t)
+        for (index_t later = t + 1; later < tokens; ++later)
+          if (!taken(e, t) && taken(e, later)) BOOST_TEST(all(e, later) > all(e, t));
+  }
+}
+
 BOOST_AUTO_TEST_CASE(many_equal_scores_are_taken_in_the_order_of_the_tokens) {
   spot p;
   // Scores of three levels: nearly every bound falls among equals.
@@ -113,7 +137,7 @@ BOOST_AUTO_TEST_CASE(many_equal_scores_are_taken_in_the_order_of_the_tokens) {
 BOOST_AUTO_TEST_CASE(any_number_of_lanes_takes_the_same_tokens) {
   matrix scores = random_matrix<double>(1, 53, 4);
   scores.leftCols(20).setZero();
-  matrix level = matrix::Zero(1, 53);
+  matrix level = matrix::Zero(2, 53);
   auto const ref = [](auto& m) {
     return stiefelx::matrix_ref<std::remove_reference_t<decltype(m(0, 0))>>{m.data(), m.rows(),
                                                                             m.cols(), m.rows()};
@@ -191,6 +215,15 @@ BOOST_AUTO_TEST_CASE(capacity_of_a_factor_is_rounded_up) {
   BOOST_TEST(stiefelx::expert_capacity(17, 4, 1) == 5);
   BOOST_TEST(stiefelx::expert_capacity(1, 8, 1) == 1);
   BOOST_TEST(stiefelx::expert_capacity(0, 8, 1) == 0);
+  BOOST_TEST(stiefelx::expert_capacity(8, 4, 0) == 0);
+  auto const misuse = [](index_t tokens, index_t experts, double factor) {
+    return message_of([&] { stiefelx::expert_capacity(tokens, experts, factor); });
+  };
+  BOOST_TEST(misuse(8, 0, 1) == "expert_capacity: experts is 0, expected a number of at least 1");
+  BOOST_TEST(misuse(-1, 2, 1) == "expert_capacity: tokens is -1, expected a number of at least 0");
+  for (double factor : {-1.0, std::nan(""), std::numeric_limits<double>::infinity()})
+    BOOST_TEST(misuse(8, 2, factor) == "expert_capacity: factor is " + std::to_string(factor) +
+                                           ", expected a finite number of at least 0");
 }
 
 BOOST_AUTO_TEST_SUITE_END()

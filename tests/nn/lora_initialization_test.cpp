@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 
 #include <boost/test/unit_test.hpp>
@@ -185,17 +186,25 @@ BOOST_AUTO_TEST_CASE(misuse_is_named_and_changes_nothing) {
              "pissa_lora: the rank is 6, expected at most the smaller side of the weight");
   BOOST_TEST(message_of([&] {
                stiefelx::olora(ctx, 0, frozen, down.leftCols(2), up.topRows(2));
-             }) == "olora: scaling is 0.000000, expected a number above 0");
+             }) == "olora: scaling is 0.000000, expected a finite number above 0");
+  double const infinite = std::numeric_limits<double>::infinity();
+  BOOST_TEST(message_of([&] {
+               stiefelx::pissa_lora(ctx, stream, infinite, frozen, down.leftCols(2), up.topRows(2));
+             }) == "pissa_lora: scaling is inf, expected a finite number above 0");
   BOOST_TEST(message_of([&] { stiefelx::olora(ctx, 1, frozen, small, up.topRows(2)); }) ==
              "olora: down is 2x2, expected 5x2");
   BOOST_TEST(message_of([&] {
                stiefelx::goat_lora(ctx, stream, 2, 1, frozen, down.leftCols(4), up.topRows(4),
                                    {.shrink = 0});
-             }) == "goat_lora: shrink is 0.000000, expected a number above 0");
+             }) == "goat_lora: shrink is 0.000000, expected a finite number above 0");
   BOOST_TEST(message_of([&] {
                stiefelx::goat_lora(ctx, stream, 1, 1, frozen, down.leftCols(5), up.topRows(5),
                                    {.removed = -1});
-             }) == "goat_lora: removed is -1.000000, expected a number of at least 0");
+             }) == "goat_lora: removed is -1.000000, expected a finite number of at least 0");
+  BOOST_TEST(message_of([&] {
+               stiefelx::goat_lora(ctx, stream, 1, 1, frozen, down.leftCols(5), up.topRows(5),
+                                   {.removed = infinite});
+             }) == "goat_lora: removed is inf, expected a finite number of at least 0");
   BOOST_TEST((frozen == w));
   BOOST_TEST(stream.offset == 0U);
 }

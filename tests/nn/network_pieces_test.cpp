@@ -130,6 +130,38 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(cross_entropy_of_no_tokens_is_zero, Case, real_cas
   BOOST_TEST(e.loss == 0);
 }
 
+BOOST_AUTO_TEST_CASE_TEMPLATE(cross_entropy_passes_over_labels_that_are_no_class, Case,
+                              real_cases) {
+  using S = typename Case::scalar;
+  index_t const classes = 5, tokens = 6;
+  matrix_x<S> scores = 4 * random_matrix<S>(classes, tokens, 2);
+  matrix_x<int> labels = some_labels(classes, tokens);
+  labels(0, 1) = -100;
+  labels(0, 3) = static_cast<int>(classes);
+  labels(0, 4) = std::numeric_limits<int>::max();
+  scores(2, 3) = std::numeric_limits<S>::quiet_NaN();  // nobody asks for it
+  matrix_x<S> left(classes, 3);
+  left << scores.col(0), scores.col(2), scores.col(5);
+  matrix_x<int> kept(1, 3);
+  kept << labels(0, 0), labels(0, 2), labels(0, 5);
+  entropy<Case> const e(scores, labels), alone(left, kept);
+  matrix_x<S> expected = matrix_x<S>::Zero(classes, tokens);
+  expected.col(0) = alone.gradient.col(0);
+  expected.col(2) = alone.gradient.col(1);
+  expected.col(5) = alone.gradient.col(2);
+  BOOST_TEST(e.loss == alone.loss, boost::test_tools::tolerance(1e-14));
+  BOOST_TEST(same(e.gradient, expected));
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(cross_entropy_of_tokens_that_do_not_count_is_zero, Case, real_cases) {
+  using S = typename Case::scalar;
+  for (index_t classes : {0, 3}) {
+    entropy<Case> const e(matrix_x<S>::Ones(classes, 4), matrix_x<int>::Constant(1, 4, -1));
+    BOOST_TEST(e.loss == 0);
+    BOOST_TEST(same(e.gradient, matrix_x<S>(matrix_x<S>::Zero(classes, 4))));
+  }
+}
+
 BOOST_AUTO_TEST_CASE_TEMPLATE(beta_scales_and_zero_does_not_read, Case, real_cases) {
   using S = typename Case::scalar;
   place<Case> p;

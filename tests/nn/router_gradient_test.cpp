@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <limits>
+#include <type_traits>
 #include <utility>
 
 #include <boost/test/unit_test.hpp>
@@ -13,6 +14,7 @@
 #include <stiefelx/nn/importance_loss.hpp>
 #include <stiefelx/nn/router.hpp>
 #include <stiefelx/nn/task_scores.hpp>
+#include <stiefelx/testing/thread_team.hpp>
 #include <support/backends.hpp>
 #include <support/data.hpp>
 #include <support/gradient_check.hpp>
@@ -159,6 +161,35 @@ BOOST_AUTO_TEST_CASE(gates_with_empty_slots_have_the_gradient_of_their_weights) 
                                                   .score = score_kind::sigmoid,
                                                   .scaling = 0.5});
     }
+  }
+}
+
+BOOST_AUTO_TEST_CASE(any_number_of_lanes_adds_up_the_slots_of_one_expert) {
+  matrix p = random_matrix<double>(experts, 1, 1).cwiseAbs(),
+         weights = random_matrix<double>(5, 1, 2), dweights = random_matrix<double>(5, 1, 3);
+  matrix_x<int> ids(5, 1);
+  ids << 1, 3, 1, -1, 1;
+  auto const ref = [](auto& m) {
+    return stiefelx::matrix_ref<std::remove_reference_t<decltype(m(0, 0))>>{m.data(), m.rows(),
+                                                                            m.cols(), m.rows()};
+  };
+  for (bool renormalize : {true, false}) {
+    stiefelx::gate_backward_body const body{{score_kind::softmax, renormalize, 1}};
+    matrix alone(experts, 1), together(experts, 1);
+    auto const run = [&](auto const& team, matrix& dscores) {
+      body(team, 0, nullptr, stiefelx::matrix_ref<double const>(ref(p)),
+           stiefelx::matrix_ref<double const>(ref(weights)),
+           stiefelx::matrix_ref<int const>(ref(ids)),
+           stiefelx::matrix_ref<double const>(ref(dweights)), ref(dscores));
+    };
+    run(stiefelx::serial_team{}, alone);
+    stiefelx::run_thread_team(3, [&](auto const& team) { run(team, together); });
+    BOOST_TEST(same(together, alone));
+    double const mu = weights.cwiseProduct(dweights).sum() - weights(3, 0) * dweights(3, 0);
+    double sum = 0;
+    for (index_t i : {0, 2, 4}) sum += weights(i, 0) * (dweights(i, 0) - (renormalize ? mu : 0));
+    BOOST_TEST(std::abs(alone(1, 0) - (renormalize ? sum : sum - p(1, 0) * mu)) <=
+               tolerance<double>(20));
   }
 }
 

@@ -326,6 +326,10 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(variation_of_given_loads, Case, double_cases) {
   stiefelx::variation_loss(p.ctx, 2, p.up(matrix_x<double>::Zero(1, 3)), loss, dloads);
   BOOST_TEST(p.down(loss)(0, 0) == 0);
   BOOST_TEST(same(p.down(dloads), matrix_x<double>::Zero(1, 3)));
+  loads(0, 1) = std::nan("");
+  stiefelx::variation_loss(p.ctx, 2, p.up(loads), loss, dloads);
+  BOOST_TEST(std::isnan(p.down(loss)(0, 0)));
+  BOOST_TEST(p.down(dloads).array().isNaN().all());
 }
 
 BOOST_AUTO_TEST_CASE(sums_have_the_same_bits_for_any_number_of_threads) {

@@ -30,6 +30,27 @@ class Integers(unittest.TestCase):
         wanted = [int(e) & ((1 << bits) - 1) for e in expected]
         self.assertEqual([int(f) & ((1 << bits) - 1) for f in found], wanted, line)
 
+    def test_sums_and_products_of_several_words_carry(self):
+        for kind in ("u32", "s32"):
+            a, b, c = (words() for _ in range(3))
+            b[:8], c[:4] = 0xFFFFFFFF, 0xFFFFFFFF
+            signed = (lambda x: int(np.uint32(x).view(np.int32))) if kind == "s32" else int
+            s = [(kind, a), (kind, b), (kind, c)]
+            rows = list(zip(map(int, a), map(int, b), map(int, c)))
+            self.check(f"add.cc.{kind} {{d}}, {{a}}, {{b}}; addc.{kind} {{d}}, {{b}}, 7;", kind,
+                       [y + 7 + (x + y >> 32) for x, y, _ in rows], *s[:2])
+            self.check(f"sub.cc.{kind} {{d}}, {{a}}, {{b}}; subc.cc.{kind} {{d}}, {{b}}, {{a}};"
+                       f" addc.{kind} {{d}}, {{d}}, 0;", kind,
+                       [(y - x - (x < y)) % 2 ** 32 + (y < x + (x < y)) for x, y, _ in rows],
+                       *s[:2])
+            self.check(f"mad.lo.cc.{kind} {{d}}, {{a}}, {{b}}, {{c}};"
+                       f" madc.hi.{kind} {{d}}, {{a}}, {{b}}, {{c}};", kind,
+                       [(signed(x) * signed(y) >> 32) + z
+                        + ((signed(x) * signed(y) % 2 ** 32) + z >> 32) for x, y, z in rows], *s)
+        with self.assertRaises(Unsupported):
+            self.check("add.cc.u64 {d}, {a}, {b};", "u64", [], ("u64", words(size=8)),
+                       ("u64", words(size=8)))
+
     def test_sums_and_products_wrap(self):
         for size, kind in ((4, "s32"), (8, "u64"), (2, "u16")):
             a, b, c = (words(size=size) for _ in range(3))
@@ -289,7 +310,7 @@ class Selections(unittest.TestCase):
                          [(x >> 32) | (x << 32) & (1 << 64) - 1 for x in a.tolist()])
 
     def test_unknown_instructions_are_named(self):
-        for line in ("fns.b32 {d}, {a}, 1, 1;", "add.cc.u32 {d}, {a}, {a};",
+        for line in ("fns.b32 {d}, {a}, 1, 1;", "add.cc.sat.u32 {d}, {a}, {a};",
                      "mma.sync {d}, {a}, {a};", "cvt.rn.tf32.f32 {d}, {a};",
                      "ld.global.future.u32 {d}, [%rd1];", "add.u32 {d}, {a}, %r99;"):
             with self.assertRaises(Unsupported) as caught:

@@ -23,8 +23,9 @@ struct dora_norm_element {
   STIEFELX_HD void operator()(double& length, double const& frozen, double const& cross,
                               double const& squared) const {
     double const sum = frozen + scaling * (2 * cross + scaling * squared);
-    // Rounding may leave a vanishing row a little below zero.
-    length = sum > 0 ? std::sqrt(sum) : 0;
+    // Rounding may leave a vanishing row a little below zero. An infinite sum becomes NaN: divided by
+    // infinity, a row would be zero without a word.
+    length = sum <= 0 ? 0 : std::sqrt(sum + (sum - sum));
   }
 };
 
@@ -46,8 +47,9 @@ struct magnitude_body {
                               matrix_ref<S> y) const {
     for (index_t i = team.rank(); i < z.rows; i += team.size()) {
       double const length = norms(0, i);
-      y(i, t) = length > 0 ? static_cast<S>(static_cast<double>(magnitude(0, i)) / length) * z(i, t)
-                           : S(0);
+      y(i, t) = length == 0
+                    ? S(0)
+                    : static_cast<S>(static_cast<double>(magnitude(0, i)) / length) * z(i, t);
     }
   }
 };
@@ -55,14 +57,15 @@ struct magnitude_body {
 /// \brief Team text: the gradient of some magnitudes, over all tokens in order.
 /// \ingroup nn
 struct magnitude_backward_body {
-  static constexpr index_t rows = 16;  ///< magnitudes an item: a line of memory in float
+  static constexpr index_t rows = 16;   ///< magnitudes an item: a line of memory in float
+  static constexpr index_t parts = 16;  ///< of the tokens, at most: a group of 16 lanes has one
 
-  /// \returns 0: no scratch
-  index_t scratch_size() const { return rows; }
+  /// \returns doubles of scratch a team: a sum of each part and row
+  index_t scratch_size() const { return parts * rows; }
 
-  /// \param[in]     team        lanes; one works
+  /// \param[in]     team        lanes share the rows, and groups of 16 the tokens
   /// \param[in]     item        rows 16 item to 16 item + 15
-  /// \param[in]     sums        16 doubles
+  /// \param[in]     sums        scratch_size() doubles
   /// \param[in]     norms       1 x d_out
   /// \param[in]     z           d_out x T
   /// \param[in]     dy          d_out x T
@@ -71,16 +74,25 @@ struct magnitude_backward_body {
   STIEFELX_HD void operator()(Lanes const& team, index_t item, double* sums,
                               matrix_ref<double const> norms, matrix_ref<S const> z,
                               matrix_ref<S const> dy, matrix_ref<S> dmagnitude) const {
-    if (team.rank() != 0) return;
     index_t const first = item * rows;
     index_t const count = z.rows - first < rows ? z.rows - first : rows;
-    for (index_t i = 0; i < count; ++i) sums[i] = 0;
-    for (index_t t = 0; t < z.cols; ++t)
-      for (index_t i = 0; i < count; ++i)
-        sums[i] += static_cast<double>(z(first + i, t)) * static_cast<double>(dy(first + i, t));
-    for (index_t i = 0; i < count; ++i)
-      if (norms(0, first + i) > 0)
-        dmagnitude(0, first + i) += static_cast<S>(sums[i] / norms(0, first + i));
+    index_t const lanes = team.size(), wide = lanes < rows ? lanes : rows;
+    index_t const most = lanes / rows < parts ? lanes / rows : parts, groups = most > 1 ? most : 1;
+    index_t const group = team.rank() / wide, begin = team.rank() % wide;
+    if (group < groups) {
+      double* const own = sums + group * rows;
+      for (index_t i = begin; i < count; i += wide) own[i] = 0;
+      for (index_t t = group; t < z.cols; t += groups)
+        for (index_t i = begin; i < count; i += wide)
+          own[i] += static_cast<double>(z(first + i, t)) * static_cast<double>(dy(first + i, t));
+    }
+    team.barrier();
+    for (index_t i = team.rank(); i < count; i += lanes) {
+      double total = sums[i];
+      for (index_t g = 1; g < groups; ++g) total += sums[g * rows + i];
+      if (norms(0, first + i) != 0)
+        dmagnitude(0, first + i) += static_cast<S>(total / norms(0, first + i));
+    }
   }
 };
 
@@ -110,7 +122,8 @@ void squared_row_lengths(Ctx& ctx, W const& frozen, N& lengths) {
 /// \f$ n_j^2 = \lVert w_j \rVert^2 + 2 s \langle W A^T, B \rangle_j + s^2\, b_j (A A^T) b_j^T \f$: the product
 /// \f$ B A \f$ of the size of W is never formed. Sums that cancel lose digits, so an update that
 /// nearly removes a row of W has a norm of few digits. With zero \f$ s \f$ these are the row norms
-/// of W, which is where magnitudes start.
+/// of W, which is where magnitudes start. A row with a NaN or an infinity, or whose squares overflow, has
+/// the norm NaN: its outputs become NaN, not zero.
 ///
 /// \param[in]  ctx      where to run; nothing waits
 /// \param[in]  frozen   d_out x d_in, W; like the factors, it may have two bytes an entry

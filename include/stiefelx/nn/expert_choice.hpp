@@ -14,7 +14,7 @@ namespace stiefelx {
 /// \brief Team text: what one token's scores are compared across tokens with.
 /// \ingroup nn
 struct token_level_body {
-  score_kind score;  ///< softmax: log of the sum of exponentials; sigmoid: 0
+  score_kind score;  ///< softmax: of all experts; sigmoid: zeros
 
   /// \returns 0: no scratch
   index_t scratch_size() const { return 0; }
@@ -22,22 +22,26 @@ struct token_level_body {
   /// \param[in]  team    lanes share the experts
   /// \param[in]  t       the token
   /// \param[in]  scores  E x T
-  /// \param[out] level   1 x T; score - level has the order of the values
+  /// \param[out] level   2 x T, the largest score and the log of the sum of exponentials relative to it:
+  ///                     (score - largest) - log has the order of the values, and the same bits where
+  ///                     the scores of two tokens differ by a constant
   template <Team Lanes, class S>
   STIEFELX_HD void operator()(Lanes const& team, index_t t, double*, matrix_ref<S const> scores,
                               matrix_ref<double> level) const {
-    double found = 0;
+    double largest = 0, found = 0;
     if (score == score_kind::softmax) {
-      auto largest = static_cast<double>(scores(0, t));
+      largest = static_cast<double>(scores(0, t));
       for (index_t e = 1; e < scores.rows; ++e)
         if (static_cast<double>(scores(e, t)) > largest)
           largest = static_cast<double>(scores(e, t));
       double sum = 0;
       for (index_t e = team.rank(); e < scores.rows; e += team.size())
         sum += std::exp(static_cast<double>(scores(e, t)) - largest);
-      found = largest + std::log(team.sum(sum));
+      found = std::log(team.sum(sum));
     }
-    if (team.rank() == 0) level(0, t) = found;
+    if (team.rank() != 0) return;
+    level(0, t) = largest;
+    level(1, t) = found;
   }
 };
 
@@ -56,7 +60,7 @@ struct take_tokens_body {
   /// \param[in]  team    lanes share the tokens
   /// \param[in]  e       the expert
   /// \param[in]  scores  E x T
-  /// \param[in]  level   1 x T, of token_level_body
+  /// \param[in]  level   2 x T, of token_level_body
   /// \param[in]  tokens  1 x T, weights of the tokens, or nothing
   /// \param[out] taken   E x T, 1 or 0
   template <Team Lanes, class W, class S>
@@ -64,7 +68,7 @@ struct take_tokens_body {
                               matrix_ref<double const> level, matrix_ref<W const> tokens,
                               matrix_ref<int> taken) const {
     auto const key = [&](index_t t) {
-      return ordered_bits(static_cast<double>(scores(e, t)) - level(0, t));
+      return ordered_bits((static_cast<double>(scores(e, t)) - level(0, t)) - level(1, t));
     };
     auto const real = [&](index_t t) { return tokens.cols == 0 || tokens(0, t) != W(0); };
     auto const count = [&](std::uint64_t bound) {

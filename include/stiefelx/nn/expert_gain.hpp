@@ -65,13 +65,15 @@ struct gain_backward_body {
 /// \param[in]     ctx      where to run; nothing waits
 /// \param[in]     gain     E x 1
 /// \param[in]     ids      k x T, of a routing
-/// \param[in,out] weights  k x T
+/// \param[in,out] weights  k x T; must not overlap gain
 /// \throws shape_error  if weights has another shape than ids
+/// \throws alias_error  if weights overlaps gain
 template <class Ctx, RealMatrix Gain, Matrix Ids, class W>
   requires OutputMatrix<W> && SameScalar<Gain, W>
 void apply_gain(Ctx& ctx, Gain const& gain, Ids const& ids, W&& weights) {
   expect_shape("apply_gain", "gain", gain, gain.rows(), 1);
   expect_shape("apply_gain", "weights", weights, ids.rows(), ids.cols());
+  expect_distinct(ctx, "apply_gain", "weights", weights, "gain", gain);
   run_batch(ctx, ids.cols(), gain_body{}, gain, ids, weights);
 }
 
@@ -88,13 +90,20 @@ void apply_gain(Ctx& ctx, Gain const& gain, Ids const& ids, W&& weights) {
 /// \param[in,out] dweights  k x T, gradient of the weights after the gain; becomes that before it
 /// \param[in,out] dgain     E x 1, accumulates
 /// \throws shape_error  if a shape does not fit
+/// \throws alias_error  if dweights or dgain overlaps gain, weights or the other one
 template <class Ctx, RealMatrix Gain, Matrix Ids, RealMatrix W, class DW, class DG>
   requires OutputMatrix<DW> && OutputMatrix<DG> && SameScalar<Gain, W, DW, DG>
 void apply_gain_backward(Ctx& ctx, Gain const& gain, Ids const& ids, W const& weights,
                          DW&& dweights, DG&& dgain) {
-  expect_shape("apply_gain_backward", "weights", weights, ids.rows(), ids.cols());
-  expect_shape("apply_gain_backward", "dweights", dweights, ids.rows(), ids.cols());
-  expect_shape("apply_gain_backward", "dgain", dgain, gain.rows(), 1);
+  char const* const name = "apply_gain_backward";
+  expect_shape(name, "weights", weights, ids.rows(), ids.cols());
+  expect_shape(name, "dweights", dweights, ids.rows(), ids.cols());
+  expect_shape(name, "dgain", dgain, gain.rows(), 1);
+  expect_distinct(ctx, name, "dweights", dweights, "gain", gain);
+  expect_distinct(ctx, name, "dweights", dweights, "weights", weights);
+  expect_distinct(ctx, name, "dgain", dgain, "gain", gain);
+  expect_distinct(ctx, name, "dgain", dgain, "weights", weights);
+  expect_distinct(ctx, name, "dgain", dgain, "dweights", dweights);
   run_batch(ctx, gain.rows(), gain_backward_body{}, weights, ids, std::as_const(dweights), dgain);
   run_batch(ctx, ids.cols(), gain_body{}, gain, ids, dweights);
 }

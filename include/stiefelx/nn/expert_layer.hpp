@@ -195,7 +195,8 @@ void layer_mixture_backward(Ctx& ctx, Experts const& experts, Saved& saved, X co
 /// \param[in,out] dx         d_in x T; must not overlap x, which the router reads last, or dy
 /// \param[in]     gram_losses  callable(routes, token_grams, change), or no_gram_loss{}
 /// \throws shape_error  if a shape does not fit
-/// \throws alias_error  if dx overlaps x, dy or gradients.router, or a gradient what it is formed from
+/// \throws alias_error  if dx overlaps x, dy, the router or gradients.router, a gradient what it is formed
+///                      from, or gradients.router another gradient
 /// \par Cost
 /// That of moe_lora_backward(), gate_backward() and router_backward(); scratch (E + k) T entries.
 template <class Ctx, class Layer, class Saved, RealMatrix X, RealMatrix DY, class Losses,
@@ -209,7 +210,17 @@ void expert_layer_backward(Ctx& ctx, Layer const& layer, Saved& saved, X const& 
   expect_shape("expert_layer_backward", "gradients.router", gradients.router, x.rows(),
                layer.router.cols());
   expect_distinct(ctx, "expert_layer_backward", "dx", dx, "x", x);
-  expect_distinct(ctx, "expert_layer_backward", "gradients.router", gradients.router, "dx", dx);
+  expect_distinct(ctx, "expert_layer_backward", "dx", dx, "layer.router", layer.router);
+  // What router_backward() refuses comes too late there: the experts' gradients are written by then.
+  auto const expect_apart = [&](char const* other, auto const& a) {
+    expect_distinct(ctx, "expert_layer_backward", "gradients.router", gradients.router, other, a);
+  };
+  expect_apart("dx", dx);
+  expect_apart("layer.router", layer.router);
+  expect_apart("x", x);
+  expect_apart("dy", dy);
+  expect_apart("gradients.down", gradients.down);
+  expect_apart("gradients.up", gradients.up);
   auto dweights = scratch<S>(ctx, routes.weights.rows(), x.cols());
   auto dscores = scratch<S>(ctx, routes.probabilities.rows(), x.cols());
   auto const through_router = [&](double factor) {

@@ -39,8 +39,8 @@ struct variation_body {
       for (index_t i = rank; i < a.rows; i += lanes) square += (a(i, j) - mean) * (a(i, j) - mean);
     square = team.sum(square);
     double const divisor = mean * mean + epsilon;
-    // One number does not vary, and nothing at all has no scale.
-    bool const defined = n > 1 && divisor > 0;
+    // One number does not vary, and nothing at all has no scale. NaN stays NaN.
+    bool const defined = n > 1 && !(divisor <= 0);
     double const variance = defined ? square / (n - 1) : 0;
     double const along = defined ? 2 * coefficient / ((n - 1) * divisor) : 0;
     double const shift = defined ? 2 * coefficient * variance * mean / (n * divisor * divisor) : 0;
@@ -56,7 +56,8 @@ struct variation_body {
 /// \f[ L = w\, \frac{V}{\mu^2 + \epsilon}, \quad V = \frac{1}{n-1} \sum_i (a_i - \mu)^2, \quad
 ///     \bar a_i = w \left( \frac{2 (a_i - \mu)}{(n-1)(\mu^2 + \epsilon)} -
 ///     \frac{2 V \mu}{n (\mu^2 + \epsilon)^2} \right) \f]
-/// with the mean \f$ \mu \f$ of n loads \cite shazeer2017. It is 0 for one load, or where all are 0.
+/// with the mean \f$ \mu \f$ of n loads \cite shazeer2017. It is 0 for one load, or where all are 0, and NaN
+/// where one of several is.
 ///
 /// \param[in]  ctx          where to run; nothing waits
 /// \param[in]  coefficient  w

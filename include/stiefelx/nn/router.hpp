@@ -89,7 +89,7 @@ auto route_by_experts(Ctx& ctx, Scores scores, expert_choice const& choice, Term
   auto const& padding = dense(ctx, term_or<token_weights>(token_weights(none), terms...).values);
   auto weights = scratch<S>(ctx, rows, tokens);
   auto ids = scratch<int>(ctx, rows, tokens);
-  auto level = scratch<double>(ctx, 1, tokens);
+  auto level = scratch<double>(ctx, 2, tokens);
   auto taken = scratch<int>(ctx, rows, tokens);
   index_t const routed = rows > 0 ? tokens : 0;
   run_batch(ctx, routed, token_level_body{gates.score}, std::as_const(scores), level);

@@ -233,7 +233,13 @@ struct expert_choice {
 /// \param[in] experts  E, at least 1
 /// \param[in] factor   experts a token, at least 0
 /// \returns \f$ \lceil \mathrm{factor}\;T / E \rceil \f$
+/// \throws option_error  if a number is out of range or factor is not finite
 inline index_t expert_capacity(index_t tokens, index_t experts, double factor) {
+  char const* const name = "expert_capacity";
+  expect_option(tokens >= 0, name, "tokens", tokens, "a number of at least 0");
+  expect_option(experts >= 1, name, "experts", experts, "a number of at least 1");
+  expect_option(factor >= 0 && std::isfinite(factor), name, "factor", factor,
+                "a finite number of at least 0");
   return static_cast<index_t>(
       std::ceil(factor * static_cast<double>(tokens) / static_cast<double>(experts)));
 }

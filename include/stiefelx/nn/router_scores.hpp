@@ -73,11 +73,11 @@ auto router_scores(Ctx& ctx, Router const& router, Bias const& bias, X const& x)
 /// \param[in]     router   d x E
 /// \param[in]     x        d x T, of the forward call
 /// \param[in]     dscores  E x T
-/// \param[in,out] drouter  d x E, accumulates
+/// \param[in,out] drouter  d x E, accumulates; must not overlap router, x or dscores
 /// \param[in]     beta     factor of what dx holds; with 0 it is not read
-/// \param[in,out] dx       d x T; must not overlap dscores or drouter
+/// \param[in,out] dx       d x T; must not overlap router, dscores or drouter; may be x
 /// \throws shape_error  if a shape is wrong
-/// \throws alias_error  if dx overlaps dscores or drouter
+/// \throws alias_error  if drouter or dx overlaps what it must not
 template <class Ctx, RealWeight Router, RealMatrix X, Matrix DS, class DR, class DX>
   requires OutputMatrix<DR> && OutputMatrix<DX> && SameScalar<X, DS, DR, DX> &&
            StoredAs<scalar_t<X>, Router>
@@ -87,7 +87,11 @@ void router_backward(Ctx& ctx, Router const& router, X const& x, DS const& dscor
   expect_shape("router_backward", "dscores", dscores, router.cols(), x.cols());
   expect_shape("router_backward", "drouter", drouter, router.rows(), router.cols());
   expect_shape("router_backward", "dx", dx, x.rows(), x.cols());
+  expect_distinct(ctx, "router_backward", "dx", dx, "router", router);
   expect_distinct(ctx, "router_backward", "dx", dx, "dscores", dscores);
+  expect_distinct(ctx, "router_backward", "drouter", drouter, "router", router);
+  expect_distinct(ctx, "router_backward", "drouter", drouter, "x", x);
+  expect_distinct(ctx, "router_backward", "drouter", drouter, "dscores", dscores);
   expect_distinct(ctx, "router_backward", "drouter", drouter, "dx", dx);
   multiply_add(ctx, 1, x, dscores.adjoint(), drouter);
   multiply_with_beta(ctx, 1, widened_weight(ctx, router), dscores, beta, dx);

@@ -28,8 +28,7 @@ struct routing {
 /// \ingroup nn
 ///
 /// A token of weight 0 gets no expert and is chosen by none; any other weight changes nothing here
-/// and counts in the losses. What x holds there has to be finite: the gradient of the router multiplies
-/// it by zero.
+/// and counts in the losses. What x and dy hold there has to be finite: gradients multiply them by zero.
 template <Matrix W>
 struct token_weights {
   W const& values;  ///< 1 x T

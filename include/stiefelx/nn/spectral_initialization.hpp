@@ -45,7 +45,8 @@ void expect_initialization(char const* function, W const& frozen, Down const& do
   index_t const most = frozen.rows() < frozen.cols() ? frozen.rows() : frozen.cols();
   expect_option(down.cols() <= most, function, "the rank", down.cols(),
                 "at most the smaller side of the weight");
-  expect_option(scaling > 0, function, "scaling", scaling, "a number above 0");
+  expect_option(scaling > 0 && std::isfinite(scaling), function, "scaling", scaling,
+                "a finite number above 0");
 }
 
 // A^T = V sqrt(w / d), B^T = sqrt(w / d) U^T.
@@ -88,7 +89,7 @@ void change_widened(Ctx& ctx, W&& frozen, Change const& change) {
 /// \param[out]    up       r x d_out
 /// \param[in]     options  how accurately the triples are found
 /// \throws shape_error   if a shape does not fit
-/// \throws option_error  if the rank is above W's smaller side, or s is not above 0
+/// \throws option_error  if the rank is above W's smaller side, or s is not finite and above 0
 /// \par Cost
 /// That of randomized_svd() and 2 r d_in d_out flops.
 /// \see \cite meng2024
@@ -123,7 +124,7 @@ void pissa_lora(Ctx& ctx, random_stream& stream, double scaling, W&& frozen, Dow
 /// \param[out]    down     d_in x r
 /// \param[out]    up       r x d_out
 /// \throws shape_error   if a shape does not fit
-/// \throws option_error  if the rank is above W's smaller side, or s is not above 0
+/// \throws option_error  if the rank is above W's smaller side, or s is not finite and above 0
 /// \par Cost
 /// 4 r d_in d_out flops and a QR factorization of d_out x r.
 /// \see \cite buyukakyuz2024
@@ -185,9 +186,10 @@ void goat_lora(Ctx& ctx, random_stream& stream, index_t count, double scaling, W
   expect_option(count >= 1, "goat_lora", "count", count, "a number of at least 1");
   index_t const r = down.cols() / count;
   expect_shape("goat_lora", "down", down, frozen.cols(), r * count);
-  expect_option(options.shrink > 0, "goat_lora", "shrink", options.shrink, "a number above 0");
-  expect_option(options.removed >= 0, "goat_lora", "removed", options.removed,
-                "a number of at least 0");
+  expect_option(options.shrink > 0 && std::isfinite(options.shrink), "goat_lora", "shrink",
+                options.shrink, "a finite number above 0");
+  expect_option(options.removed >= 0 && std::isfinite(options.removed), "goat_lora", "removed",
+                options.removed, "a finite number of at least 0");
   index_t const all = frozen.rows() < frozen.cols() ? frozen.rows() : frozen.cols();
   index_t const segment = all / count;
   expect_option(r <= segment, "goat_lora", "the rank", r,

@@ -126,7 +126,7 @@ auto task_layer_forward(Ctx& ctx, Layer const& layer, layer_dropout const& dropp
 /// \param[in,out] dx           d_in x T; must not overlap dy, nor x after a forward call with dropout
 /// \param[in]     gram_losses  callable(routes, token_grams, change), or no_gram_loss{}
 /// \throws shape_error  if a shape does not fit
-/// \throws alias_error  if dx overlaps what it must not
+/// \throws alias_error  if dx overlaps what it must not, or a gradient of router or embeddings one of these
 /// \par Cost
 /// That of moe_lora_backward(), and 4 d E tasks flops; scratch (E + k) T entries.
 template <class Ctx, class Layer, class Saved, Matrix Tasks, RealMatrix X, RealMatrix DY,
@@ -143,8 +143,8 @@ void task_layer_backward(Ctx& ctx, Layer const& layer, Saved& saved, Tasks const
                layer.router.cols());
   expect_shape(name, "gradients.embeddings", gradients.embeddings, layer.embeddings.rows(),
                layer.embeddings.cols());
-  expect_distinct(ctx, name, "gradients.router", gradients.router, "gradients.embeddings",
-                  gradients.embeddings);
+  detail::expect_task_gradients(ctx, name, layer.router, layer.embeddings, "gradients.router",
+                                gradients.router, "gradients.embeddings", gradients.embeddings);
   auto dweights = scratch<S>(ctx, routes.weights.rows(), x.cols());
   auto dscores = scratch<S>(ctx, routes.probabilities.rows(), x.cols());
   detail::layer_mixture_backward(ctx, layer.experts, saved, x, dy, gradients, dweights, beta, dx,

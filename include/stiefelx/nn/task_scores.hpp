@@ -65,6 +65,18 @@ auto scores_of_tasks(Ctx& ctx, Router const& router, Embeddings const& embedding
   return scores;
 }
 
+// A gradient accumulates, so it overlaps neither parameter; both are read after one is written.
+template <class Ctx, class Router, class Embeddings, class DR, class DE>
+void expect_task_gradients(Ctx& ctx, char const* function, Router const& router,
+                           Embeddings const& embeddings, char const* router_name, DR const& drouter,
+                           char const* embeddings_name, DE const& dembeddings) {
+  expect_distinct(ctx, function, router_name, drouter, embeddings_name, dembeddings);
+  expect_distinct(ctx, function, router_name, drouter, "router", router);
+  expect_distinct(ctx, function, router_name, drouter, "embeddings", embeddings);
+  expect_distinct(ctx, function, embeddings_name, dembeddings, "embeddings", embeddings);
+  expect_distinct(ctx, function, embeddings_name, dembeddings, "router", router);
+}
+
 template <class Ctx, class Router, class Embeddings, class Tasks, class DS, class DR, class DE>
 void scores_of_tasks_backward(Ctx& ctx, Router const& router, Embeddings const& embeddings,
                               Tasks const& tasks, DS const& dscores, DR&& drouter,
@@ -74,7 +86,10 @@ void scores_of_tasks_backward(Ctx& ctx, Router const& router, Embeddings const& 
   expect_shape(name, "dscores", dscores, router.cols(), dscores.cols());
   expect_shape(name, "drouter", drouter, router.rows(), router.cols());
   expect_shape(name, "dembeddings", dembeddings, embeddings.rows(), embeddings.cols());
-  expect_distinct(ctx, name, "drouter", drouter, "dembeddings", dembeddings);
+  expect_task_gradients(ctx, name, router, embeddings, "drouter", drouter, "dembeddings",
+                        dembeddings);
+  expect_distinct(ctx, name, "drouter", drouter, "dscores", dscores);
+  expect_distinct(ctx, name, "dembeddings", dembeddings, "dscores", dscores);
   auto sums = scratch<scalar_t<DS>>(ctx, router.cols(), embeddings.cols());
   auto const& incoming = dense(ctx, dscores);
   run_batch(ctx, embeddings.cols(), gather_scores_body{}, incoming, tasks, sums);
@@ -114,12 +129,14 @@ auto task_scores(Ctx& ctx, Router const& router, Embeddings const& embeddings, T
 /// \param[in] embedding  d x 1, of the task
 /// \param[in] tokens     T
 /// \returns E x T, in scratch
-/// \throws shape_error  if a shape is wrong
+/// \throws shape_error   if a shape is wrong
+/// \throws option_error  if tokens is negative
 template <class Ctx, RealWeight Router, RealWeight Embedding>
   requires StoredAs<arithmetic_t<scalar_t<Router>>, Embedding>
 auto task_scores(Ctx& ctx, Router const& router, Embedding const& embedding, index_t tokens) {
   expect_shape("task_scores", "router", router, embedding.rows(), router.cols());
   expect_shape("task_scores", "embedding", embedding, embedding.rows(), 1);
+  expect_option(tokens >= 0, "task_scores", "tokens", tokens, "a number of at least 0");
   auto const none = scratch<int>(ctx, 1, 0);
   return detail::scores_of_tasks(ctx, router, embedding, none, tokens);
 }
@@ -139,7 +156,7 @@ auto task_scores(Ctx& ctx, Router const& router, Embedding const& embedding, ind
 /// \param[in,out] drouter      d x E, accumulates
 /// \param[in,out] dembeddings  d x tasks, accumulates; must not overlap drouter
 /// \throws shape_error  if a shape is wrong
-/// \throws alias_error  if dembeddings overlaps drouter
+/// \throws alias_error  if a gradient overlaps the other one, router, embeddings or dscores
 template <class Ctx, RealWeight Router, RealWeight Embeddings, Matrix Tasks, RealMatrix DS,
           class DR, class DE>
   requires OutputMatrix<DR> && OutputMatrix<DE> && SameScalar<DS, DR, DE> &&
@@ -159,7 +176,7 @@ void task_scores_backward(Ctx& ctx, Router const& router, Embeddings const& embe
 /// \param[in,out] drouter     d x E, accumulates
 /// \param[in,out] dembedding  d x 1, accumulates; must not overlap drouter
 /// \throws shape_error  if a shape is wrong
-/// \throws alias_error  if dembedding overlaps drouter
+/// \throws alias_error  if a gradient overlaps the other one, router, embedding or dscores
 template <class Ctx, RealWeight Router, RealWeight Embedding, RealMatrix DS, class DR, class DE>
   requires OutputMatrix<DR> && OutputMatrix<DE> && SameScalar<DS, DR, DE> &&
            StoredAs<scalar_t<DS>, Router, Embedding>

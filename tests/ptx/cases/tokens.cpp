@@ -3,6 +3,7 @@
 // lane.
 #include <utility>
 
+#include <stiefelx/core/random.hpp>
 #include <stiefelx/cuda/batch.hpp>
 #include <stiefelx/nn/balance.hpp>
 #include <stiefelx/nn/cross_entropy.hpp>
@@ -100,7 +101,7 @@ void choices(cuda::context& ctx, routing const& r) {
   run_batch(ctx, tokens, stiefelx::gate_backward_body{softmax}, as_const(p), as_const(weights),
             as_const(ids), r.dweights, dscores);
 
-  cuda::matrix<double> level(1, tokens);
+  cuda::matrix<double> level(2, tokens);
   cuda::matrix<int> taken(experts, tokens), all_ids(experts, tokens);
   cuda::matrix<S> all_weights(experts, tokens);
   run_batch(ctx, tokens, stiefelx::token_level_body{score_kind::softmax}, r.scores, level);
@@ -144,6 +145,11 @@ void slots(cuda::context& ctx, routing const& r) {
   cuda::matrix<S> dropped(experts, tokens);
   run_batch(ctx, tokens, stiefelx::dropout_body{mask}, r.scores, dropped);
   run_batch(ctx, tokens, stiefelx::dropout_body{mask}, r.ids.middleRows(0, 1), r.scores, dropped);
+
+  stiefelx::random_stream const stream{11, 3};
+  cuda::matrix<S> drawn(experts, tokens);
+  run_batch(ctx, tokens, stiefelx::detail::fill_normal_body{stream, 0.5}, drawn);
+  run_batch(ctx, tokens, stiefelx::detail::fill_uniform_body{stream, -1, 2}, drawn);
 
   auto const norms = constant<double>(ctx, 1, experts, 1.5);
   run_batch(ctx, tokens, stiefelx::magnitude_body{}, gain.middleRows(0, 1), norms.middleCols(0, 1),
@@ -204,7 +210,7 @@ void losses(cuda::context& ctx, routing const& r) {
   std::vector<int> classes;
   for (int t = 0; t < tokens; ++t) classes.push_back(t % int{experts});
   auto const labels = recording::uploaded(ctx, classes, 1);
-  run_batch(ctx, tokens, stiefelx::cross_entropy_body{0.025}, r.scores, labels, each, dscores);
+  run_batch(ctx, tokens, stiefelx::cross_entropy_body{}, r.scores, labels, r.total, each, dscores);
   run_batch(ctx, 1, stiefelx::variation_body{0.5, 0.1}, sums.middleRows(1, experts), loss, da);
   auto const g = recording::definite<double>(ctx, experts, 1, 16);
   cuda::matrix<double> columns(1, experts);

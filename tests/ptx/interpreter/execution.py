@@ -14,7 +14,7 @@ from .faults import Fault, Unsupported
 from .memory import PerLane
 from .parser import SIZES
 from .races import RaceCheck, Threads
-from .translation import JUMP, STEP, Translator
+from .translation import JUMP, LATER, STEP, Translator
 
 
 class Launch:
@@ -30,7 +30,8 @@ class Launch:
         self.lay_out_lanes()
         self.lay_out_memory(parameters, shared_bytes)
         self.lines, self.starts = [], {}
-        Translator(self).functions()
+        self.translator = Translator(self)
+        self.translator.functions()
         self.watch()
 
     # --- before the run --------------------------------------------------------------------------
@@ -159,6 +160,8 @@ class Launch:
         lines, steps = self.lines, 0
         while at < meet:
             line = lines[at]
+            if line.kind == LATER:
+                line = lines[at] = self.translator.translate_line(line)
             steps += 1
             if steps > self.limit:
                 raise Fault("no end", f"{self.limit} steps were not enough")

@@ -5,6 +5,7 @@
 does not know raises Unsupported, so that no modifier is dropped in silence.
 """
 
+import functools
 from typing import Callable, NamedTuple
 
 import numpy as np
@@ -55,10 +56,16 @@ def known(modifiers, allowed, opcode):
             raise Unsupported(f"modifier .{m} of {'.'.join(opcode)}")
 
 
+@functools.lru_cache(maxsize=None)
+def built(opcode, count):
+    """What many lines share."""
+    return BUILDERS[opcode[0]](list(opcode), count)
+
+
 def operation(opcode, count):
     if opcode[0] not in BUILDERS:
         raise Unsupported(f"instruction {'.'.join(opcode)}")
-    return BUILDERS[opcode[0]](opcode, count)
+    return built(tuple(opcode), count)
 
 
 def packed(element, lanes=2):

@@ -53,9 +53,10 @@ class Function:
 
 @dataclass
 class Module:
-    """A file of PTX."""
+    """A file of PTX. `translated` names the functions of which a launch has known every line."""
     functions: dict = field(default_factory=dict)
     variables: dict = field(default_factory=dict)
+    translated: set = field(default_factory=set)
 
     def entries(self):
         return [f for f in self.functions.values() if f.entry]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import arithmetic, bits, conversions, transfers, warps  # noqa: F401
+from . import arithmetic, bits, carries, conversions, transfers, warps  # noqa: F401
 from .faults import Fault, Unsupported
 from .memory import LOCAL, PARAMETER, SHARED
 from .operations import RAW, dtype_of, operation
@@ -15,11 +15,12 @@ from .parser import SIZES, number, split_list
 # Nothing to compute: caches are not modelled, and an order of memory is that of the barriers.
 IGNORED = {"prefetch", "prefetchu", "membar", "fence", "discard", "applypriority", "nanosleep",
            "pmevent", "setmaxnreg"}
-STEP, JUMP, STOP = range(3)
+STEP, JUMP, STOP, LATER = range(4)
 
 
 class Line(NamedTuple):
-    """An instruction ready to run. STEP: action(mask); JUMP: target; STOP: action(mask, at)."""
+    """An instruction ready to run. STEP: action(mask); JUMP: target; STOP: action(mask, at); LATER:
+    what translate_line() needs."""
     kind: int
     action: object
     guard: object
@@ -32,7 +33,8 @@ class Translator:
 
     def __init__(self, launch):
         self.launch, self.module = launch, launch.module
-        self.registers = {}
+        self.registers, self.labels = {}, {}
+        self.carry = np.zeros(launch.lanes, np.int64)
         self.function = None
 
     def functions(self):
@@ -51,24 +53,33 @@ class Translator:
             order.append(function)
         visit(self.launch.kernel)
         for f in order:
-            self.function = f
             start = self.launch.starts[f.name] = len(self.launch.lines)
             for name, kind in f.registers.items():
                 dtype = bool if kind == "pred" else RAW[SIZES[kind]] if kind in SIZES else None
                 if dtype is None:
                     raise Unsupported(f"register of type {kind}")
                 self.registers[name] = np.zeros(self.launch.lanes, dtype)
-            self.labels = {label: start + at for label, at in f.labels.items()}
+            within = f, {label: start + at for label, at in f.labels.items()}
+            # The first launch of a function finds what is unknown in it, also where it does not come.
+            known = f.name in self.module.translated
             for i in f.code:
-                try:
-                    kind, action = self.translate(i)
-                except (KeyError, IndexError, ValueError) as error:
-                    raise Unsupported(f"{type(error).__name__} {error} in `{i.line}`") from error
-                except Unsupported as error:
-                    raise Unsupported(f"{error}, in `{i.line}`") from error
                 guard = self.registers[i.guard] if i.guard else None
-                self.launch.lines.append(Line(kind, action, guard, i.negated, i))
+                line = Line(LATER, within, guard, i.negated, i)
+                self.launch.lines.append(line if known else self.translate_line(line))
+            self.module.translated.add(f.name)
             self.launch.starts[f.name + "/end"] = len(self.launch.lines)
+
+    def translate_line(self, line):
+        """A line of functions() with what it does."""
+        self.function, self.labels = line.action
+        i = line.source
+        try:
+            kind, action = self.translate(i)
+        except (KeyError, IndexError, ValueError) as error:
+            raise Unsupported(f"{type(error).__name__} {error} in `{i.line}`") from error
+        except Unsupported as error:
+            raise Unsupported(f"{error}, in `{i.line}`") from error
+        return line._replace(kind=kind, action=action)
 
     # --- operands --------------------------------------------------------------------------------
 
@@ -187,6 +198,8 @@ class Translator:
                    "barrier": self.barrier, "isspacep": self.is_space}
         if name in special:
             return special[name](i)
+        if carries.is_carried(i.opcode):
+            return STEP, carries.carried(self, i)
         if name in transfers.NAMES:
             return STEP, transfers.NAMES[name](self, i)
         if name in warps.NAMES:
