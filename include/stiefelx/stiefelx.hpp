@@ -68,6 +68,7 @@
 #include <stiefelx/nn/expert_gain.hpp>
 #include <stiefelx/nn/expert_gram_schmidt.hpp>
 #include <stiefelx/nn/expert_layer.hpp>
+#include <stiefelx/nn/expert_layer_bytes.hpp>
 #include <stiefelx/nn/expert_orthogonality.hpp>
 #include <stiefelx/nn/expert_overlap.hpp>
 #include <stiefelx/nn/expert_scaling.hpp>
@@ -86,6 +87,7 @@
 #include <stiefelx/nn/lora_dropout.hpp>
 #include <stiefelx/nn/lora_initialization.hpp>
 #include <stiefelx/nn/lora_scaling.hpp>
+#include <stiefelx/nn/merge_ffn_expert.hpp>
 #include <stiefelx/nn/merge_lora.hpp>
 #include <stiefelx/nn/mixing_options.hpp>
 #include <stiefelx/nn/mixlora_layer.hpp>

@@ -198,6 +198,73 @@ BOOST_AUTO_TEST_CASE(memory_is_not_claimed_on_the_word_of_the_header) {
                  "file");
 }
 
+BOOST_AUTO_TEST_CASE(a_count_of_labels_beyond_the_file_is_refused) {
+  temporary_folder const folder;
+  write_file(folder / "labels", header({0xFFFFFFFFu}) + std::string("\x01\x02", 2));
+  BOOST_TEST(message_of<file_error>([&] { example::read_labels(folder / "labels", 0, 10); }) ==
+             (folder / "labels").string() +
+                 ": expected 4294967295 bytes of labels, found 2 bytes, then the end of the file");
+}
+
+BOOST_AUTO_TEST_CASE(truncated_labels_are_refused_at_every_length) {
+  temporary_folder const folder;
+  auto const bytes = header({3}) + std::string("\x00\x09\x05", 3);
+  for (auto const& whole : {bytes, gzip(folder, bytes)})
+    for (std::size_t length = 0; length < whole.size(); ++length)
+      BOOST_TEST_CONTEXT("length " << length) {
+        BOOST_TEST(label_complaint(folder, whole.substr(0, length)) != "no exception");
+      }
+}
+
+// Any number of images is taken here, so the counts of the header are all that says what is right.
+BOOST_AUTO_TEST_CASE(a_changed_bit_of_a_header_is_refused_and_of_a_pixel_is_read) {
+  temporary_folder const folder;
+  auto const path = folder / "images";
+  auto const sound = two_images();
+  for (std::size_t place = 0; place < sound.size(); ++place)
+    for (int bit = 0; bit < 8; ++bit) {
+      auto bytes = sound;
+      bytes[place] = static_cast<char>(bytes[place] ^ (1 << bit));
+      write_file(path, bytes);
+      BOOST_TEST_CONTEXT("bit " << bit << " of byte " << place) {
+        if (place < 16) {
+          auto const text = message_of<file_error>([&] { example::read_images(path, 0, 2, 3); });
+          BOOST_TEST(text.substr(0, path.string().size()) == path.string());
+          BOOST_TEST(text.size() < 1000);
+        } else {
+          auto const images = example::read_images(path, 0, 2, 3);
+          BOOST_TEST(images.pixels[place - 16] == ((place - 16) ^ (1u << bit)));
+        }
+      }
+    }
+}
+
+// Every byte of a gzipped file: an error of one line, or the images, since gzip's header has fields
+// that change nothing.
+BOOST_AUTO_TEST_CASE(a_changed_byte_of_a_gzipped_file_is_refused_or_changes_no_pixel) {
+  temporary_folder const folder;
+  auto const sound = gzip(folder, two_images());
+  auto const path = folder / "images";
+  std::size_t refused = 0;
+  for (std::size_t place = 0; place < sound.size(); ++place)
+    for (int change : {0x01, 0x80, 0xFF}) {
+      auto bytes = sound;
+      bytes[place] = static_cast<char>(bytes[place] ^ change);
+      write_file(path, bytes);
+      auto const text = complaint(folder, bytes);
+      BOOST_TEST_CONTEXT("change " << change << " of byte " << place << ": " << text) {
+        if (text != "no exception") {
+          BOOST_TEST(text.size() < 1000);
+          ++refused;
+        } else {
+          BOOST_TEST(example::read_images(path, 2, 2, 3).pixels == counting(12),
+                     boost::test_tools::per_element());
+        }
+      }
+    }
+  BOOST_TEST(refused > sound.size());
+}
+
 BOOST_AUTO_TEST_CASE(labels_are_read_and_their_range_is_checked) {
   temporary_folder const folder;
   write_file(folder / "labels", header({3}) + std::string("\x00\x09\x05", 3));

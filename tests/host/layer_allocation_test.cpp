@@ -189,6 +189,18 @@ BOOST_AUTO_TEST_CASE(ready_layers_are_steady) {
     mixlora_backward(ctx, block, saved, x, dy, none,
                      stiefelx::mixlora_gradients(first, first, last, drouter), 0, dx);
   });
+  for (stiefelx::dropout_place place :
+       {stiefelx::dropout_place::shared_input, stiefelx::dropout_place::expert_input,
+        stiefelx::dropout_place::rank_space}) {
+    stiefelx::random_stream stream{1, 0};
+    auto const masks = stiefelx::next_ffn_dropout(stream, 0.1, place);
+    expect_steady("MixLoRA with dropout", [&] {
+      auto saved = mixlora_forward(ctx, block, masks, x, y);
+      stiefelx::lora_gradients const first(ddown, dto), last(dfrom, dup);
+      mixlora_backward(ctx, block, saved, x, dy, none,
+                       stiefelx::mixlora_gradients(first, first, last, drouter), 0, dx);
+    });
+  }
   expect_steady("LoRA with dropout", [&] {
     stiefelx::lora_forward(ctx, shared, own, 2, dropped.mask, x, y, h);
     stiefelx::lora_backward(ctx, shared, own, 2, dropped.mask, x, h, dy, dshared, down_own, 0, dx);

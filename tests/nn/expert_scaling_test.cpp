@@ -13,6 +13,7 @@
 #include <stiefelx/nn/ffn_experts.hpp>
 #include <stiefelx/nn/hydra_lora.hpp>
 #include <stiefelx/nn/merge_lora.hpp>
+#include <support/gradient_check.hpp>
 #include <support/near.hpp>
 #include <support/tolerance.hpp>
 
@@ -131,6 +132,104 @@ BOOST_AUTO_TEST_CASE(factors_of_one_change_no_bit) {
     BOOST_TEST((a.y == b.y && a.ddown == b.ddown && a.dup == b.dup && a.dweights == b.dweights &&
                 a.dx == b.dx));
   }
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(trained_factors_have_the_gradient_of_the_loss, Case, double_cases) {
+  auto const l = layer_with_empty_slots<double>(sizes, 12);
+  matrix const c = random_matrix<double>(9, 7, 13);
+  struct trained {
+    matrix y, dscaling, dup;
+  };
+  auto const step = [&](matrix const& s, matrix const& b, mixing_options options, bool backward) {
+    place<Case> p;
+    auto const down = p.up(l.down), up = p.up(b), x = p.up(l.x), scaling = p.up(s);
+    auto const routes = routing_of(p, l);
+    auto folded = zeros_like(p.ctx, up);
+    auto& ctx = p.ctx;
+    //! [trained scaling]
+    stiefelx::expert_scaling_forward(ctx, scaling, up, folded);
+    stiefelx::lora_experts const experts(down, folded, l.experts, 1);
+    //! [trained scaling]
+    auto y = p.up(matrix::Zero(9, 7));
+    auto saved = moe_lora_forward(ctx, experts, routes, x, y, options);
+    trained found{p.down(y), {}, {}};
+    if (!backward) return found;
+    auto ddown = zeros_like(ctx, down), dfolded = zeros_like(ctx, up), dx = zeros_like(ctx, x),
+         dweights = p.up(matrix::Zero(3, 7)), dscaling = p.up(matrix::Ones(1, 4)),
+         dup = p.up(matrix::Ones(8, 9));
+    auto const dy = p.up(wave_gradient(c, found.y));
+    //! [trained scaling backward]
+    moe_lora_backward(ctx, experts, routes, saved, x, dy, ddown, dfolded, dweights, 0, dx);
+    stiefelx::expert_scaling_backward(ctx, scaling, up, dfolded, dscaling, dup);
+    //! [trained scaling backward]
+    found.dscaling = p.down(dscaling) - matrix::Ones(1, 4);
+    found.dup = p.down(dup) - matrix::Ones(8, 9);
+    return found;
+  };
+  for (mixing kind : all_kinds) BOOST_TEST_CONTEXT("kind " << static_cast<int>(kind)) {
+      mixing_options const options = options_of(kind);
+      matrix s = factors();
+      // With a zero expert the other forms jump, and the plain one does not.
+      if (kind != mixing::none) s(0, 3) = 0.75;
+      trained const found = step(s, l.up, options, true);
+      BOOST_TEST(is_gradient(
+          [&](matrix const& moved) { return wave_loss(c, step(s, moved, options, false).y); }, l.up,
+          found.dup, 15, 7));
+      auto own = l;
+      own.dy = wave_gradient(c, found.y);
+      auto const same = run<Case>(own, s, options);
+      double const bound = tolerance<double>(9, 1000);
+      BOOST_TEST(near(found.y, same.y, bound));
+      BOOST_TEST(near(found.dup, same.dup, bound));
+      auto const loss = [&](matrix const& moved) {
+        return wave_loss(c, step(moved, l.up, options, false).y);
+      };
+      // Of an expert's size this form leaves nothing, and so nothing to differentiate.
+      if (kind == mixing::orthonormal)
+        BOOST_TEST(found.dscaling.norm() <= bound * found.dup.norm() * l.up.norm());
+      else
+        BOOST_TEST(is_gradient(loss, s, found.dscaling, 14, 7));
+    }
+}
+
+BOOST_AUTO_TEST_CASE(trained_factors_of_stored_experts_have_the_bits_of_widened_ones) {
+  stiefelx::host::context ctx;
+  using matrix_f = matrix_x<float>;
+  matrix_x<stiefelx::bfloat16> const up = random_matrix<float>(8, 9, 16).cast<stiefelx::bfloat16>();
+  matrix_f const wide = up.cast<float>(), s = factors().cast<float>(),
+                 d = random_matrix<float>(8, 9, 17);
+  matrix_f folded(8, 9), expected(8, 9), dup = d, other = d;
+  matrix ds = matrix::Zero(1, 4), other_ds = ds;
+  stiefelx::expert_scaling_forward(ctx, s, up, folded);
+  stiefelx::expert_scaling_forward(ctx, s, wide, expected);
+  BOOST_TEST((folded == expected));
+  stiefelx::expert_scaling_backward(ctx, s, up, d, ds, dup);
+  stiefelx::expert_scaling_backward(ctx, s, wide, d, other_ds, other);
+  BOOST_TEST((ds == other_ds && dup == other));
+}
+
+BOOST_AUTO_TEST_CASE(misuse_of_trained_factors_is_named_and_changes_nothing) {
+  stiefelx::host::context ctx;
+  matrix const s = factors(), up = random_matrix<double>(8, 9, 18), odd = up.topRows(7), none(1, 0);
+  matrix folded = matrix::Zero(8, 9), dup = folded, ds = matrix::Zero(1, 4), same = up;
+  auto const forward = [&](auto const& scaling, auto const& b, auto& out) {
+    return message_of([&] { stiefelx::expert_scaling_forward(ctx, scaling, b, out); });
+  };
+  BOOST_TEST(forward(s, odd, folded) == "expert_scaling_forward: up is 7x9, expected 4x9");
+  BOOST_TEST(
+      forward(none, up, folded) ==
+      "expert_scaling_forward: the number of scaling's columns is 0, expected a number of at "
+      "least 1");
+  BOOST_TEST(forward(s, same, same) ==
+             "expert_scaling_forward: folded overlaps up, expected separate memory");
+  auto const backward = [&](auto const& d, auto& dscaling, auto& out) {
+    return message_of([&] { stiefelx::expert_scaling_backward(ctx, s, up, d, dscaling, out); });
+  };
+  BOOST_TEST(backward(odd, ds, dup) == "expert_scaling_backward: dfolded is 7x9, expected 8x9");
+  BOOST_TEST(backward(up, folded, dup) == "expert_scaling_backward: dscaling is 8x9, expected 1x4");
+  BOOST_TEST(backward(dup, ds, dup) ==
+             "expert_scaling_backward: dup overlaps dfolded, expected separate memory");
+  BOOST_TEST((folded.isZero(0) && dup.isZero(0) && ds.isZero(0) && same == up));
 }
 
 BOOST_AUTO_TEST_CASE(statistics_and_grams_see_the_factors) {

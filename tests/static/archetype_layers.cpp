@@ -6,6 +6,7 @@
 #include <stiefelx/nn/expert_orthogonality.hpp>
 #include <stiefelx/nn/expert_similarity.hpp>
 #include <stiefelx/nn/hydra_layer.hpp>
+#include <stiefelx/nn/merge_ffn_expert.hpp>
 #include <stiefelx/nn/merge_lora.hpp>
 #include <stiefelx/nn/mixlora_layer.hpp>
 #include <stiefelx/nn/task_layer.hpp>
@@ -64,6 +65,9 @@ void layers(archetype::context& ctx, owned<S>& w, owned<S>& x, owned<S>& y, owne
   routed_layer(ctx, hydra_experts(w, w, 2, 1.5), w, x, y, loss);
   expert_similarity(ctx, bank, route(ctx, w, x), x, {}, loss);
   merge_experts(ctx, bank, x, mixing::none, y);
+  merge_ffn_expert(ctx, ffn_experts(w, w, w, bank, bank, bank), 1, x, y, w);
+  expert_scaling_forward(ctx, factors, w, x);
+  expert_scaling_backward(ctx, factors, w, x, y, w);
 
   task_layer const task(bank, w, x);
   auto of_tasks = task_layer_forward(ctx, task, tasks, x, y);

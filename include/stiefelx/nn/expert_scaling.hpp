@@ -3,6 +3,7 @@
 
 #include <stiefelx/core/context.hpp>
 #include <stiefelx/core/matrix_ref.hpp>
+#include <stiefelx/nn/stored_weights.hpp>
 #include <stiefelx/team/filled_slot.hpp>
 #include <stiefelx/team/team.hpp>
 
@@ -25,9 +26,12 @@
 /// 0 still shortens the others. In the forms without a length of their own, sizes belong into the gates
 /// or into apply_gain().
 ///
-/// The factors are constants: they have no gradient. They are applied to the rank-space vectors, \f$ s_i h_i \f$, and everything behind them is
-/// that of a bank with s = 1. So the saved h is \f$ s_i h_i \f$, and Gram matrices, statistics and
-/// losses that are made from it see the scaled outputs.
+/// In a bank the factors are constants: they have no gradient. They are applied to the rank-space vectors,
+/// \f$ s_i h_i \f$, and everything behind them is that of a bank with s = 1. So the saved h is
+/// \f$ s_i h_i \f$, and Gram matrices, statistics and losses that are made from it see the scaled outputs.
+///
+/// Factors that are trained go into the experts' up: expert_scaling_forward() before the layer,
+/// expert_scaling_backward() after it.
 
 namespace stiefelx {
 
@@ -98,6 +102,90 @@ void scale_experts(Ctx& ctx, Scaling const& scaling, index_t experts, index_t ra
   }
 }
 
+template <class Scaling, class Up>
+void expect_trained_scaling(char const* function, Scaling const& scaling, Up const& up) {
+  index_t const experts = scaling.cols();
+  expect_option(experts >= 1, function, "the number of scaling's columns", experts,
+                "a number of at least 1");
+  expect_shape(function, "scaling", scaling, 1, experts);
+  expect_shape(function, "up", up, up.rows() / experts * experts, up.cols());
+}
+
 }  // namespace detail
+
+/// \brief Experts' up with their factors in it: \f$ \tilde B_e = s_e B_e \f$.
+/// \ingroup nn
+///
+/// A bank `lora_experts(down, folded, E, 1)`, or one of hydra_experts or of ffn_experts, is the bank of
+/// `up` whose experts have these factors, in every form of the mixture and with any dropout. Its
+/// gradient of `folded` is what expert_scaling_backward() takes, so that factors can be trained.
+///
+/// \param[in]  ctx      where to run; nothing waits
+/// \param[in]  scaling  1 x E, real
+/// \param[in]  up       (E r) x d_out; may have two bytes an entry
+/// \param[out] folded   of up's shape; must not overlap up
+/// \throws shape_error   if a shape does not fit
+/// \throws option_error  if there is no expert
+/// \throws alias_error   if folded overlaps up
+/// \par Cost
+/// Two passes over up; E doubles of scratch.
+template <class Ctx, RealMatrix Scaling, RealWeight Up, class Folded>
+  requires OutputMatrix<Folded> && StoredAs<scalar_t<Folded>, Up>
+void expert_scaling_forward(Ctx& ctx, Scaling const& scaling, Up const& up, Folded&& folded) {
+  char const* const name = "expert_scaling_forward";
+  detail::expect_trained_scaling(name, scaling, up);
+  expect_shape(name, "folded", folded, up.rows(), up.cols());
+  expect_distinct(ctx, name, "folded", folded, "up", up);
+  copy(ctx, up, folded);
+  detail::scale_experts(ctx, scaling, scaling.cols(), up.rows() / scaling.cols(), folded);
+}
+
+/// \brief Gradients of expert_scaling_forward().
+/// \ingroup nn
+///
+/// \f$ \bar s_e \mathrel{+}= \langle B_e, \bar{\tilde B}_e \rangle \f$, which is \f$ \sum \langle \bar e_i,
+/// B_e h_i \rangle \f$ over the slots of expert e with \f$ \bar e_i \f$ the gradient of its output, and
+/// \f$ \bar B_e \mathrel{+}= s_e \bar{\tilde B}_e \f$. Both accumulate: both are parameters. The first is
+/// exact at \f$ s_e = 0 \f$ too, where the plain mixture has a gradient and the others a jump.
+///
+/// \param[in]     ctx       where to run; nothing waits
+/// \param[in]     scaling   1 x E, as in the forward call
+/// \param[in]     up        (E r) x d_out, likewise
+/// \param[in]     dfolded   of up's shape, from the layer's backward call
+/// \param[in,out] dscaling  1 x E, accumulates; must not overlap scaling
+/// \param[in,out] dup       of up's shape, accumulates; must not overlap up or dfolded
+/// \throws shape_error   if a shape does not fit
+/// \throws option_error  if there is no expert
+/// \throws alias_error   if dscaling overlaps scaling, or dup overlaps up or dfolded
+/// \par Cost
+/// 4 E r d_out flops; scratch 3 E numbers, and up widened where it has two bytes an entry.
+template <class Ctx, RealMatrix Scaling, RealWeight Up, RealMatrix DFolded, class DScaling,
+          class DUp>
+  requires OutputMatrix<DScaling> && RealMatrix<DScaling> && OutputMatrix<DUp> &&
+           SameScalar<DFolded, DUp> && StoredAs<scalar_t<DFolded>, Up>
+void expert_scaling_backward(Ctx& ctx, Scaling const& scaling, Up const& up, DFolded const& dfolded,
+                             DScaling&& dscaling, DUp&& dup) {
+  char const* const name = "expert_scaling_backward";
+  detail::expect_trained_scaling(name, scaling, up);
+  index_t const experts = scaling.cols(), rank = up.rows() / experts;
+  expect_shape(name, "dfolded", dfolded, up.rows(), up.cols());
+  expect_shape(name, "dscaling", dscaling, 1, experts);
+  expect_shape(name, "dup", dup, up.rows(), up.cols());
+  expect_distinct(ctx, name, "dscaling", dscaling, "scaling", scaling);
+  expect_distinct(ctx, name, "dup", dup, "up", up);
+  expect_distinct(ctx, name, "dup", dup, "dfolded", dfolded);
+  auto factors = scratch<double>(ctx, 1, experts);
+  auto sums = scratch<double>(ctx, 1, experts);
+  auto rounded = scratch<scalar_t<DScaling>>(ctx, 1, experts);
+  copy(ctx, scaling, factors);
+  auto const& wide = widened_weight(ctx, up);
+  for (index_t e = 0; e < experts; ++e) {
+    auto const own = dfolded.middleRows(e * rank, rank);
+    inner(ctx, wide.middleRows(e * rank, rank), own, sums.middleCols(e, 1));
+    axpy(ctx, factors.middleCols(e, 1), own, dup.middleRows(e * rank, rank));
+  }
+  copy(ctx, sums, rounded);
+  axpy(ctx, 1, rounded, dscaling);
+}
 
 }  // namespace stiefelx

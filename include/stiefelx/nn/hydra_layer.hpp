@@ -14,7 +14,7 @@
 ///
 /// `hydra_lora_preset().layer(hydra_experts(down, up, E, s), router)` goes through
 /// expert_layer_forward() and expert_layer_backward(), with or without dropout. The gradient `down` is
-/// that of the shared factor, d_in x r.
+/// that of the shared factor, d_in x r. `expert_layer_sizes` with `shared_down` counts its memory.
 
 namespace stiefelx {
 

@@ -9,8 +9,8 @@
 /// \ingroup nn
 ///
 /// A layer's saved state is scratch: it lives in the context from the forward call to the backward
-/// call, and so it counts with the workspace. An expert_layer or task_layer keeps routing_bytes() and
-/// saved_bytes() of its mixture.
+/// call, and so it counts with the workspace. Here are the sizes of a mixlora_layer; those of route(),
+/// expert_layer and task_layer are in nn/expert_layer_bytes.hpp.
 
 namespace stiefelx {
 
