@@ -3,6 +3,7 @@
 // Gradients of gates whose list names an expert twice, and gradients that overlap what they are
 // formed from.
 
+#include <cstdint>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -98,7 +99,7 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(gates_have_no_gradient_in_place, Case, double_case
 BOOST_AUTO_TEST_CASE_TEMPLATE(a_gradient_is_not_what_it_is_formed_from, Case, double_cases) {
   place<Case> p;
   // Square, so that every argument may stand for every other one.
-  auto const some = [&](int seed) { return p.up(random_matrix<double>(3, 3, seed)); };
+  auto const some = [&](std::uint64_t seed) { return p.up(random_matrix<double>(3, 3, seed)); };
   auto w = some(1), x = some(2), s = some(3), dw = some(4), dx = some(5);
   auto const router = [&](auto const& a, auto const& b, auto const& c, auto& d, auto& e) {
     return message_of([&] { stiefelx::router_backward(p.ctx, a, b, c, d, 0, e); });
