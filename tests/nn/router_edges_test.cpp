@@ -3,8 +3,8 @@
 // Gradients of gates whose list names an expert twice, and gradients that overlap what they are
 // formed from.
 
-#include <cstdint>
 #include <cmath>
+#include <cstdint>
 #include <string>
 #include <utility>
 
