@@ -10,11 +10,11 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <io/adapter_matrices.hpp>
 #include <io/files.hpp>
 #include <stiefelx/io/checkpoint.hpp>
 #include <stiefelx/io/peft_folder.hpp>
 #include <stiefelx/io/peft_writer.hpp>
-#include <support/data.hpp>
 
 namespace {
 
@@ -26,13 +26,6 @@ using stiefelx::matrix_ref;
 using stiefelx::peft_config;
 using stiefelx::peft_folder;
 using stiefelx::peft_writer;
-using matrix = support::matrix_x<float>;
-
-matrix drawn(index_t rows, index_t cols, std::uint64_t seed) {
-  return support::random_matrix<float>(rows, cols, seed);
-}
-
-matrix zero(index_t rows, index_t cols) { return matrix::Zero(rows, cols); }
 
 // What is referred to until write() may be a view, but no matrix that is gone after the call.
 template <class Down, class Up>

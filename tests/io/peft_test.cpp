@@ -13,6 +13,7 @@
 
 #include <boost/test/unit_test.hpp>
 
+#include <io/adapter_matrices.hpp>
 #include <io/files.hpp>
 #include <io/peft_samples.hpp>
 #include <stiefelx/io/peft_folder.hpp>
@@ -28,13 +29,6 @@ using stiefelx::index_t;
 using stiefelx::peft_config;
 using stiefelx::peft_folder;
 using stiefelx::peft_writer;
-using matrix = support::matrix_x<float>;
-
-matrix drawn(index_t rows, index_t cols, std::uint64_t seed) {
-  return support::random_matrix<float>(rows, cols, seed);
-}
-
-matrix zero(index_t rows, index_t cols) { return matrix::Zero(rows, cols); }
 
 }  // namespace
 

@@ -2,10 +2,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include <algorithm>
-#include <cmath>
 #include <cstddef>
-#include <cstring>
-#include <limits>
 #include <tuple>
 #include <vector>
 
@@ -97,37 +94,15 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(narrow_product_has_the_bits_of_tall_product_howeve
       stiefelx::simd::narrow_product(std::min(cut, n - first), k, p, T(0.7), a.data() + first,
                                      a.stride, narrow.data(), add, parts.data() + first,
                                      parts.stride, room.data());
-    std::ptrdiff_t different = 0;
-    for (std::ptrdiff_t j = 0; j < p; ++j)
-      for (std::ptrdiff_t i = 0; i < n; ++i)
-        if (std::memcmp(&expected(i, j), &parts(i, j), sizeof(T)) != 0) ++different;
-    BOOST_TEST(different == 0);
+    BOOST_TEST(support::different_bits(expected, parts) == 0);
   }
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(narrow_product_spreads_not_finite_values_only_along_rows_and_columns,
                               T, scalars) {
-  T const values[] = {std::numeric_limits<T>::quiet_NaN(), std::numeric_limits<T>::infinity()};
-  std::ptrdiff_t const n = narrow_product_rows<T> + native_width<T> + 2, k = 130, p = 5;
-  for (T const value : values)
-    for (std::ptrdiff_t row : {std::ptrdiff_t{0}, narrow_product_rows<T> - 1, n - 1})
-      for (std::ptrdiff_t col = 0; col < p; ++col)
-        for (bool const add : {false, true}) {
-          guarded<T> a(n, k, 0, 0), b(k, p, 0, 0), c(n, p, 0, 0);
-          fill_random(a);
-          fill_random(b);
-          fill_random(c);
-          a(row, 1) = value;
-          b(k - 1, col) = value;
-          run_product(T(2), a, b, false, add, c, 0);
-          std::ptrdiff_t wrong = 0;
-          for (std::ptrdiff_t j = 0; j < p; ++j)
-            for (std::ptrdiff_t i = 0; i < n; ++i) {
-              // Two infinities of opposite sign give NaN, which is not finite either.
-              if (!std::isfinite(c(i, j)) != (i == row || j == col)) ++wrong;
-            }
-          BOOST_TEST(wrong == 0);
-        }
+  std::ptrdiff_t const n = narrow_product_rows<T> + native_width<T> + 2;
+  for (std::ptrdiff_t row : {std::ptrdiff_t{0}, narrow_product_rows<T> - 1, n - 1})
+    support::check_spread_of_not_finite<T>(run_product<T>, n, 130, 5, row);
 }
 
 BOOST_AUTO_TEST_SUITE_END()

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <cstring>
 #include <limits>
 
 #include <boost/test/unit_test.hpp>
@@ -50,6 +51,42 @@ void check_product(Run const& run, std::ptrdiff_t n, std::ptrdiff_t k, std::ptrd
       }
     BOOST_TEST(wrong == 0);
   }
+}
+
+/// Checks that a value that is not finite reaches only its own row of c = 2 a b, or its own column.
+/// \param run  as of check_product()
+/// \param row  the row of a that has one
+template <class T, class Run>
+void check_spread_of_not_finite(Run const& run, std::ptrdiff_t n, std::ptrdiff_t k,
+                                std::ptrdiff_t p, std::ptrdiff_t row) {
+  for (T const value : {std::numeric_limits<T>::quiet_NaN(), std::numeric_limits<T>::infinity()})
+    for (std::ptrdiff_t col = 0; col < p; ++col)
+      for (bool const add : {false, true}) {
+        guarded<T> a(n, k, 0, 0), b(k, p, 0, 0), c(n, p, 0, 0);
+        fill_random(a);
+        fill_random(b);
+        fill_random(c);
+        a(row, 1) = value;
+        b(k - 1, col) = value;
+        run(T(2), a, b, false, add, c, 0);
+        std::ptrdiff_t wrong = 0;
+        for (std::ptrdiff_t j = 0; j < p; ++j)
+          for (std::ptrdiff_t i = 0; i < n; ++i) {
+            // Two infinities of opposite sign give NaN, which is not finite either.
+            if (!std::isfinite(c(i, j)) != (i == row || j == col)) ++wrong;
+          }
+        BOOST_TEST(wrong == 0);
+      }
+}
+
+/// Entries whose bits differ.
+template <class T>
+std::ptrdiff_t different_bits(guarded<T>& a, guarded<T>& b) {
+  std::ptrdiff_t different = 0;
+  for (std::ptrdiff_t j = 0; j < a.cols; ++j)
+    for (std::ptrdiff_t i = 0; i < a.rows; ++i)
+      if (std::memcmp(&a(i, j), &b(i, j), sizeof(T)) != 0) ++different;
+  return different;
 }
 
 }  // namespace support

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <exception>
 
 #include <stiefelx/core/matrix.hpp>
 #include <stiefelx/cuda/arena.hpp>
@@ -29,7 +30,7 @@ class device_before {
   device_before(device_before const&) = delete;
   device_before& operator=(device_before const&) = delete;
   ~device_before() {
-    if (number_ >= 0) change_to(number_);
+    if (number_ >= 0) leave_for(number_);
   }
   void leave_for(int device) noexcept {
     try {
@@ -37,22 +38,13 @@ class device_before {
       if (now == device) return;
       use_device(device);
       number_ = now;
-    } catch (cuda_error const&) {
-      // Then its memory is given back from where the thread is.
-      number_ = -1;
-    }
-  }
-
- private:
-  static void change_to(int device) noexcept {
-    try {
-      use_device(device);
-    } catch (cuda_error const&) {
-      // A destructor has nobody to tell.
+    } catch (std::exception const&) {
+      // A destructor has nobody to tell; what follows then works from where the thread is.
       return;
     }
   }
 
+ private:
   int number_ = -1;
 };
 
