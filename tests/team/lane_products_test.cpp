@@ -25,6 +25,8 @@ using stiefelx::serial_team;
 using stiefelx::wide_t;
 
 using scalars = std::tuple<float, double, std::complex<double>>;
+/// Those that several lanes add up.
+using shared = std::tuple<float, double>;
 
 /// Orders that end a tile of four early, on time and late.
 std::vector<index_t> const orders{0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 33};
@@ -117,6 +119,30 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(symmetric_product_is_the_hermitian_part_to_the_bit
         for (index_t j = 0; j < p; ++j)
           for (index_t i = 0; i < j; ++i) BOOST_TEST((c(j, i) == stiefelx::conjugate(c(i, j))));
       }
+}
+
+BOOST_AUTO_TEST_CASE_TEMPLATE(lanes_that_share_rows_form_the_same_products, S, shared) {
+  // Few columns of many rows: tiles that end early on one side, on the other, on both and on none.
+  constexpr index_t lanes = 7, n = 160;
+  for (index_t const p : {1, 3, 4, 5, 7}) {
+    BOOST_TEST_INFO_SCOPE(n << "x" << p);
+    matrix_x<S> const a = random_matrix<S>(n, p, 1), b = random_matrix<S>(n, p, 2);
+    matrix_x<S> const product = a.adjoint() * b, untouched = random_matrix<S>(p, p, 3);
+    matrix_x<S> upper = untouched, whole = untouched, mean = untouched;
+    run(lanes, [&](auto const& team) {
+      index_t const across = (p + 3) / 4;
+      if (team.rank() == 0) BOOST_TEST(stiefelx::detail::lanes_take_rows(team, n, across * across));
+      stiefelx::adjoint_product<true>(team, n, p, a.data(), n, b.data(), n, upper.data());
+      stiefelx::adjoint_product<false>(team, n, p, a.data(), n, b.data(), n, whole.data());
+      stiefelx::symmetric_product(team, n, p, a.data(), n, b.data(), n, mean.data());
+    });
+    double const size = a.norm() * b.norm();
+    BOOST_TEST(near(whole, product, tolerance<S>(n), size));
+    BOOST_TEST(near(mean, (product + product.adjoint()) / 2, tolerance<S>(n), size));
+    for (index_t j = 0; j < p; ++j)
+      for (index_t i = 0; i < p; ++i)
+        BOOST_TEST((upper(i, j) == (i <= j ? whole(i, j) : untouched(i, j))));
+  }
 }
 
 BOOST_AUTO_TEST_CASE_TEMPLATE(multiply_right_hands_on_every_entry_once, S, scalars) {

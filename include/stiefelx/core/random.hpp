@@ -18,8 +18,10 @@ namespace stiefelx {
 /// \ingroup core
 ///
 /// Philox4x32 with ten rounds (see \cite salmon2011 ): word i of a stream depends on (seed, offset, i)
-/// alone. So an array gets the same numbers on one thread or many, on either side, and a run can
-/// go on from two saved integers. Each function that draws advances `offset` by one.
+/// alone. So an array gets the same words on one thread or many, on either side, and a run can go on
+/// from two saved integers. Numbers made of the words may differ in their last bits between a host and
+/// a device, which round logarithms, cosines and fused products in ways of their own. Each function
+/// that draws advances `offset` by one.
 struct random_stream {
   std::uint64_t seed = 0;    ///< names the stream
   std::uint64_t offset = 0;  ///< number of draws so far

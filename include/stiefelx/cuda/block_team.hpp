@@ -20,8 +20,8 @@ namespace stiefelx::cuda {
 /// turns, so one barrier a sum is enough. The order of its additions is fixed: a result depends on
 /// the number of lanes and on nothing else. A sum also is a barrier.
 ///
-/// Several sums at once share the exchange and its barrier, and their shuffles wait for each other
-/// only within a sum.
+/// Several sums at once share the exchange and its barrier. Lanes of a warp divide them among
+/// themselves, half of what is left with every shuffle, so that sixteen take sixteen shuffles.
 ///
 /// Lanes agree on which set of places comes next by counting, so a block has one team, and no
 /// copies of it.
@@ -81,16 +81,32 @@ class block_team {
     static_assert(std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8));
     static_assert(N <= most_sums);
     using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
-    for (unsigned mask = warp_lanes / 2; mask > 0; mask /= 2)
-      unroll<N>([&](auto k) __attribute__((always_inline)) { v[k] += shuffle_xor(v[k], mask); });
-    unsigned const warps = size_ / warp_lanes;
-    std::uint64_t* const now = warps > 1 ? next_places(warps) : nullptr;
-    if (warps > 1 && rank_ % warp_lanes == 0)
-      unroll<N>([&](auto k) __attribute__((always_inline)) {
-        now[rank_ / warp_lanes * N + k] = std::bit_cast<Bits>(v[k]);
+    // A lane gives away half of its summands and takes in the other half, until it has one.
+    constexpr unsigned places = std::bit_ceil(unsigned{N}), lanes_a_sum = warp_lanes / places;
+    unroll<std::countr_zero(places)>([&](auto round) __attribute__((always_inline)) {
+      constexpr std::ptrdiff_t rest = places >> (round + 1);
+      constexpr unsigned mask = warp_lanes >> (round + 1);
+      bool const takes_rest = (rank_ & mask) != 0;
+      unroll<rest>([&](auto k) __attribute__((always_inline)) {
+        if constexpr (k + rest < std::ptrdiff_t{N}) {
+          T const given = takes_rest ? v[k] : v[k + rest];
+          v[k] = (takes_rest ? v[k + rest] : v[k]) + shuffle_xor(given, mask);
+        } else {
+          v[k] += shuffle_xor(v[k], mask);
+        }
       });
+    });
+    for (unsigned mask = lanes_a_sum / 2; mask > 0; mask /= 2) v[0] += shuffle_xor(v[0], mask);
+    unsigned const warps = size_ / warp_lanes;
+    std::uint64_t* const now = next_places(warps);
+    unsigned const mine = rank_ % warp_lanes / lanes_a_sum;
+    if (rank_ % lanes_a_sum == 0 && mine < N)
+      now[rank_ / warp_lanes * N + mine] = std::bit_cast<Bits>(v[0]);
     block_barrier();
     if (rank_ != 0) return;
+    unroll<N>([&](auto k) __attribute__((always_inline)) {
+      v[k] = std::bit_cast<T>(static_cast<Bits>(now[k]));
+    });
     for (unsigned w = 1; w < warps; ++w)
       unroll<N>([&](auto k) __attribute__((always_inline)) {
         v[k] += std::bit_cast<T>(static_cast<Bits>(now[w * N + k]));

@@ -61,26 +61,26 @@ void subtract_finished(std::ptrdiff_t before, T const* finished, T const* factor
   constexpr std::ptrdiff_t w = native_width<T>;
   constexpr std::ptrdiff_t m = cholesky_cols;
   pack<T> acc[std::size_t{m}][std::size_t{Chunks}];
-  unroll<m>([&](auto c) __attribute__((always_inline)) {
-    unroll<Chunks>([&](auto s) __attribute__((always_inline)) {
+  unroll<m>([&](std::ptrdiff_t c) __attribute__((always_inline)) {
+    unroll<Chunks>([&](std::ptrdiff_t s) __attribute__((always_inline)) {
       acc[c][s] = pack<T>::load_aligned(columns + c * stride + s * w);
     });
   });
   for (std::ptrdiff_t k = 0; k < before; ++k, finished += stride, factors += stride) {
     pack<T> left[std::size_t{Chunks}];
-    unroll<Chunks>([&](auto s) __attribute__((always_inline)) {
+    unroll<Chunks>([&](std::ptrdiff_t s) __attribute__((always_inline)) {
       left[s] = pack<T>::load_aligned(finished + s * w);
       keep_in_register(left[s]);
     });
-    unroll<m>([&](auto c) __attribute__((always_inline)) {
+    unroll<m>([&](std::ptrdiff_t c) __attribute__((always_inline)) {
       pack<T> const factor = pack<T>::broadcast(factors[c]);
-      unroll<Chunks>([&](auto s) __attribute__((always_inline)) {
+      unroll<Chunks>([&](std::ptrdiff_t s) __attribute__((always_inline)) {
         acc[c][s] = subtract_product(left[s], factor, acc[c][s]);
       });
     });
   }
-  unroll<m>([&](auto c) __attribute__((always_inline)) {
-    unroll<Chunks>([&](auto s) __attribute__((always_inline)) {
+  unroll<m>([&](std::ptrdiff_t c) __attribute__((always_inline)) {
+    unroll<Chunks>([&](std::ptrdiff_t s) __attribute__((always_inline)) {
       acc[c][s].store_aligned(columns + c * stride + s * w);
     });
   });

@@ -88,14 +88,15 @@ void multiply_panels(std::ptrdiff_t chunks, T const* a, T* b, T const* y, std::p
   constexpr std::ptrdiff_t w = native_width<T>;
   constexpr std::ptrdiff_t m = gram_panel;
   pack<T> acc[std::size_t{m * Cols}];
-  unroll<m * Cols>([&](auto s) __attribute__((always_inline)) { acc[s] = pack<T>::broadcast(0); });
+  unroll<m * Cols>([&](std::ptrdiff_t s)
+                       __attribute__((always_inline)) { acc[s] = pack<T>::broadcast(0); });
   for (std::ptrdiff_t k = 0; k < chunks; ++k, a += m * w, b += m * w) {
     pack<T> left[std::size_t{m}];
-    unroll<m>([&](auto i) __attribute__((always_inline)) {
+    unroll<m>([&](std::ptrdiff_t i) __attribute__((always_inline)) {
       left[i] = pack<T>::load_aligned(a + i * w);
       keep_in_register(left[i]);
     });
-    unroll<Cols>([&](auto c) __attribute__((always_inline)) {
+    unroll<Cols>([&](std::ptrdiff_t c) __attribute__((always_inline)) {
       pack<T> right;
       if constexpr (Copies) {
         right = pack<T>::load(y + c * stride + k * w);
@@ -104,12 +105,12 @@ void multiply_panels(std::ptrdiff_t chunks, T const* a, T* b, T const* y, std::p
         right = pack<T>::load_aligned(b + c * w);
       }
       keep_in_register(right);
-      unroll<m>([&](auto i) __attribute__((always_inline)) {
+      unroll<m>([&](std::ptrdiff_t i) __attribute__((always_inline)) {
         acc[c * m + i] = multiply_add(left[i], right, acc[c * m + i]);
       });
     });
   }
-  unroll<m * Cols / w>([&](auto s) __attribute__((always_inline)) {
+  unroll<m * Cols / w>([&](std::ptrdiff_t s) __attribute__((always_inline)) {
     sum_each(acc + s * w).store_aligned(sums + s * w);
   });
 }

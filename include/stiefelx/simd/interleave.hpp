@@ -179,7 +179,7 @@ template <class T, std::ptrdiff_t W>
   constexpr int q = 16 / static_cast<int>(sizeof(T));
   transpose_inside<q>(v);
   transpose_inside<q>(v + q);
-  unroll<q>([&](auto c) __attribute__((always_inline)) {
+  unroll<q>([&](std::ptrdiff_t c) __attribute__((always_inline)) {
     pack<T, W> const a = v[c], b = v[q + c];
     v[c] = alternate_blocks<q, 0>(a, b, lanes);
     v[q + c] = alternate_blocks<q, 1>(a, b, lanes);
@@ -234,18 +234,18 @@ template <class T, std::ptrdiff_t W, class Lane>
       length, [&](auto kind, std::ptrdiff_t e) __attribute__((always_inline)) {
         if constexpr (kind == chunk::whole) {
           pack<T, W> v[std::size_t{W}];
-          unroll<W>([&](auto k)
+          unroll<W>([&](std::ptrdiff_t k)
                         __attribute__((always_inline)) { v[k] = pack<T, W>::load(lane(k) + e); });
           transpose(v);
-          unroll<W>([&](auto k) __attribute__((always_inline)) { to[e + k] = v[k]; });
+          unroll<W>([&](std::ptrdiff_t k) __attribute__((always_inline)) { to[e + k] = v[k]; });
         } else if constexpr (kind == chunk::half) {
           constexpr std::ptrdiff_t h = W / 2;
           pack<T, W> v[std::size_t{h}];
-          unroll<h>([&](auto k) __attribute__((always_inline)) {
+          unroll<h>([&](std::ptrdiff_t k) __attribute__((always_inline)) {
             v[k] = join(pack<T, h>::load(lane(k) + e), pack<T, h>::load(lane(k + h) + e), lanes);
           });
           transpose_halves(v);
-          unroll<h>([&](auto k) __attribute__((always_inline)) { to[e + k] = v[k]; });
+          unroll<h>([&](std::ptrdiff_t k) __attribute__((always_inline)) { to[e + k] = v[k]; });
         } else {
           for (; e < length; ++e) {
             T values[std::size_t{W}];
@@ -264,18 +264,18 @@ template <class T, std::ptrdiff_t W, class Lane>
       length, [&](auto kind, std::ptrdiff_t e) __attribute__((always_inline)) {
         if constexpr (kind == chunk::whole) {
           pack<T, W> v[std::size_t{W}];
-          unroll<W>([&](auto k) __attribute__((always_inline)) { v[k] = from[e + k]; });
+          unroll<W>([&](std::ptrdiff_t k) __attribute__((always_inline)) { v[k] = from[e + k]; });
           transpose(v);
-          unroll<W>([&](auto k) __attribute__((always_inline)) {
+          unroll<W>([&](std::ptrdiff_t k) __attribute__((always_inline)) {
             if (k < items) v[k].store(lane(k) + e);
           });
         } else if constexpr (kind == chunk::half) {
           constexpr std::ptrdiff_t h = W / 2;
           constexpr std::make_integer_sequence<int, static_cast<int>(h)> lanes{};
           pack<T, W> v[std::size_t{h}];
-          unroll<h>([&](auto k) __attribute__((always_inline)) { v[k] = from[e + k]; });
+          unroll<h>([&](std::ptrdiff_t k) __attribute__((always_inline)) { v[k] = from[e + k]; });
           transpose_halves(v);
-          unroll<h>([&](auto k) __attribute__((always_inline)) {
+          unroll<h>([&](std::ptrdiff_t k) __attribute__((always_inline)) {
             if (k < items) half_of<0>(v[k], lanes).store(lane(k) + e);
             if (k + h < items) half_of<static_cast<int>(h)>(v[k], lanes).store(lane(k + h) + e);
           });
@@ -301,10 +301,10 @@ template <class T, std::ptrdiff_t W>
 inline void transpose(pack<T, W>* v) {
   constexpr int q = std::min<int>(static_cast<int>(W), 16 / static_cast<int>(sizeof(T)));
   constexpr int blocks = static_cast<int>(W) / q;
-  unroll<blocks>([&](auto g)
+  unroll<blocks>([&](std::ptrdiff_t g)
                      __attribute__((always_inline)) { detail::transpose_inside<q>(v + g * q); });
   // Now pack g q + c holds in block b the entries of rows g q, ..., g q + q - 1 in column b q + c.
-  unroll<q>([&](auto c)
+  unroll<q>([&](std::ptrdiff_t c)
                 __attribute__((always_inline)) { detail::transpose_blocks<blocks, q, q>(v + c); });
 }
 

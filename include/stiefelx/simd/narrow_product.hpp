@@ -123,8 +123,8 @@ void multiply_narrow(narrow_tile<T> t, T s, bool add, T* c, std::ptrdiff_t c_str
   constexpr std::ptrdiff_t w = native_width<T>;
   pack<T> acc[std::size_t{Cols}][std::size_t{Chunks}];
   auto const each = [&](auto const& f) __attribute__((always_inline)) {
-    unroll<Cols>([&](auto j) __attribute__((always_inline)) {
-      unroll<Chunks>([&](auto r) __attribute__((always_inline)) {
+    unroll<Cols>([&](std::ptrdiff_t j) __attribute__((always_inline)) {
+      unroll<Chunks>([&](std::ptrdiff_t r) __attribute__((always_inline)) {
         f(acc[j][r], t.sums + (j * Chunks + r) * w, c + j * c_stride + r * w);
       });
     });
@@ -139,15 +139,15 @@ void multiply_narrow(narrow_tile<T> t, T s, bool add, T* c, std::ptrdiff_t c_str
              __attribute__((always_inline)) { sum = pack<T>::load_aligned(kept); });
   for (std::ptrdiff_t i = 0; i < t.k; ++i, t.a += t.stride, t.next += t.stride, t.b += Cols) {
     pack<T> left[std::size_t{Chunks}];
-    unroll<Chunks>([&](auto r) __attribute__((always_inline)) {
+    unroll<Chunks>([&](std::ptrdiff_t r) __attribute__((always_inline)) {
       __builtin_prefetch(t.next + r * w, 0, 2);
       left[r] = pack<T>::load(t.a + r * w);
       keep_in_register(left[r]);
     });
-    unroll<Cols>([&](auto j) __attribute__((always_inline)) {
+    unroll<Cols>([&](std::ptrdiff_t j) __attribute__((always_inline)) {
       pack<T> right = pack<T>::broadcast(t.b[j]);
       keep_in_register(right);
-      unroll<Chunks>([&](auto r) __attribute__((always_inline)) {
+      unroll<Chunks>([&](std::ptrdiff_t r) __attribute__((always_inline)) {
         acc[j][r] = multiply_add(left[r], right, acc[j][r]);
       });
     });

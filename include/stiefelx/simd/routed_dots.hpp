@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <cstring>
 
-#include <stiefelx/simd/pack.hpp>
 #include <stiefelx/simd/line_walk.hpp>
+#include <stiefelx/simd/pack.hpp>
 #include <stiefelx/simd/routed_experts.hpp>
 #include <stiefelx/simd/routed_order.hpp>
 
@@ -64,7 +64,7 @@ void copy_for_dots(expert_columns<T> a, std::ptrdiff_t r, std::ptrdiff_t experts
         a.read(c * w, e * r + g * m, present, columns);
         for (std::ptrdiff_t j = present; j < m; ++j) columns[j] = pack<T>::broadcast(0);
         T* const to = copied + (((e * groups + g) * chunks + c) * m) * w;
-        unroll<m>([&](auto j)
+        unroll<m>([&](std::ptrdiff_t j)
                       __attribute__((always_inline)) { columns[j].store_aligned(to + j * w); });
       }
 }
@@ -85,7 +85,7 @@ template <class T>
 [[gnu::always_inline]] inline void put_dots(T const* sums, std::ptrdiff_t count, bool add, T* h) {
   if (count == dot_columns) {
     constexpr std::ptrdiff_t w = std::min(native_width<T>, dot_columns);
-    unroll<dot_columns / w>([&](auto q) __attribute__((always_inline)) {
+    unroll<dot_columns / w>([&](std::ptrdiff_t q) __attribute__((always_inline)) {
       auto sum = pack<T, w>::load(sums + q * w);
       if (add) sum = pack<T, w>::load(h + q * w) + sum;
       sum.store(h + q * w);
@@ -102,18 +102,18 @@ void multiply_dot_tile(std::ptrdiff_t length, T const* columns, T const* const* 
   line_walk beside = ahead;
   constexpr std::ptrdiff_t w = native_width<T>, m = dot_columns;
   pack<T> acc[std::size_t{Tokens * m}];
-  unroll<Tokens * m>([&](auto i)
+  unroll<Tokens * m>([&](std::ptrdiff_t i)
                          __attribute__((always_inline)) { acc[i] = pack<T>::broadcast(0); });
   auto const step = [&](auto const& token) __attribute__((always_inline)) {
     pack<T> right[std::size_t{Tokens}];
-    unroll<Tokens>([&](auto n) __attribute__((always_inline)) {
+    unroll<Tokens>([&](std::ptrdiff_t n) __attribute__((always_inline)) {
       right[n] = token(n);
       keep_in_register(right[n]);
     });
-    unroll<m>([&](auto j) __attribute__((always_inline)) {
+    unroll<m>([&](std::ptrdiff_t j) __attribute__((always_inline)) {
       pack<T> left = pack<T>::load_aligned(columns + j * w);
       keep_in_register(left);
-      unroll<Tokens>([&](auto n) __attribute__((always_inline)) {
+      unroll<Tokens>([&](std::ptrdiff_t n) __attribute__((always_inline)) {
         acc[n * m + j] = multiply_add(left, right[n], acc[n * m + j]);
       });
     });
@@ -133,13 +133,13 @@ void multiply_dot_tile(std::ptrdiff_t length, T const* columns, T const* const* 
   constexpr std::ptrdiff_t together = w > m ? w / m : 1;
   T sums[std::size_t{(Tokens + together) * m}];
   constexpr std::ptrdiff_t whole = Tokens * m / w;
-  unroll<whole>([&](auto q)
+  unroll<whole>([&](std::ptrdiff_t q)
                     __attribute__((always_inline)) { sum_each(acc + q * w).store(sums + q * w); });
   if constexpr (whole * w < Tokens * m) {
     static_assert(Tokens * m - whole * w == w / 2);
     sum_half(acc + whole * w).store(sums + whole * w);
   }
-  unroll<Tokens>([&](auto n)
+  unroll<Tokens>([&](std::ptrdiff_t n)
                      __attribute__((always_inline)) { put_dots(sums + n * m, count, add, h[n]); });
 }
 

@@ -87,22 +87,22 @@ void add_outer_tile(std::ptrdiff_t count, routed_entry const* entries, T const* 
   constexpr std::ptrdiff_t w = native_width<T>, height = outer_rows<T>;
   strip_copy<T> beside = copying;
   pack<T> acc[std::size_t{Chunks * Columns}];
-  unroll<Columns>([&](auto j) __attribute__((always_inline)) {
-    unroll<Chunks>([&](auto c) __attribute__((always_inline)) {
+  unroll<Columns>([&](std::ptrdiff_t j) __attribute__((always_inline)) {
+    unroll<Chunks>([&](std::ptrdiff_t c) __attribute__((always_inline)) {
       acc[j * Chunks + c] = pack<T>::load_aligned(sums + j * height + c * w);
     });
   });
   for (std::ptrdiff_t k = 0; k < count; ++k, h += h_stride) {
     T const* const from = strip + entries[k].token * height;
     pack<T> left[std::size_t{Chunks}];
-    unroll<Chunks>([&](auto c) __attribute__((always_inline)) {
+    unroll<Chunks>([&](std::ptrdiff_t c) __attribute__((always_inline)) {
       left[c] = pack<T>::load_aligned(from + c * w);
       keep_in_register(left[c]);
     });
-    unroll<Columns>([&](auto j) __attribute__((always_inline)) {
+    unroll<Columns>([&](std::ptrdiff_t j) __attribute__((always_inline)) {
       pack<T> right = pack<T>::broadcast(h[j]);
       keep_in_register(right);
-      unroll<Chunks>([&](auto c) __attribute__((always_inline)) {
+      unroll<Chunks>([&](std::ptrdiff_t c) __attribute__((always_inline)) {
         acc[j * Chunks + c] = multiply_add(left[c], right, acc[j * Chunks + c]);
       });
     });
@@ -111,8 +111,8 @@ void add_outer_tile(std::ptrdiff_t count, routed_entry const* entries, T const* 
     if (h_stride <= Columns) beside.step();
   }
   copying = beside;
-  unroll<Columns>([&](auto j) __attribute__((always_inline)) {
-    unroll<Chunks>([&](auto c) __attribute__((always_inline)) {
+  unroll<Columns>([&](std::ptrdiff_t j) __attribute__((always_inline)) {
+    unroll<Chunks>([&](std::ptrdiff_t c) __attribute__((always_inline)) {
       acc[j * Chunks + c].store_aligned(sums + j * height + c * w);
     });
   });
@@ -207,11 +207,11 @@ void add_strip_transposed(std::ptrdiff_t rows, std::ptrdiff_t columns, T const* 
     std::ptrdiff_t i = 0;
     for (; i + w <= rows; i += w) {
       pack<T> v[std::size_t{w}];
-      unroll<w>([&](auto k) __attribute__((always_inline)) {
+      unroll<w>([&](std::ptrdiff_t k) __attribute__((always_inline)) {
         v[k] = pack<T>::load_aligned(sums + (j + k) * height + i);
       });
       transpose(v);
-      unroll<w>([&](auto k) __attribute__((always_inline)) {
+      unroll<w>([&](std::ptrdiff_t k) __attribute__((always_inline)) {
         T* const to = b + (i + k) * b_stride + j;
         (pack<T>::load(to) + v[k]).store(to);
       });

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <cstddef>
 
-#include <stiefelx/simd/pack.hpp>
 #include <stiefelx/simd/line_walk.hpp>
+#include <stiefelx/simd/pack.hpp>
 #include <stiefelx/simd/routed_experts.hpp>
 #include <stiefelx/simd/routed_order.hpp>
 
@@ -70,28 +70,29 @@ void add_sum_tile(std::ptrdiff_t r, T const* columns, T const* h, T* const* y, l
   line_walk beside = ahead;
   constexpr std::ptrdiff_t w = native_width<T>, m = sum_chunks;
   pack<T> acc[std::size_t{Tokens * m}];
-  unroll<Tokens>([&](auto n) __attribute__((always_inline)) {
-    unroll<m>([&](auto c)
+  unroll<Tokens>([&](std::ptrdiff_t n) __attribute__((always_inline)) {
+    unroll<m>([&](std::ptrdiff_t c)
                   __attribute__((always_inline)) { acc[n * m + c] = pack<T>::load(y[n] + c * w); });
   });
   for (std::ptrdiff_t j = 0; j < r; ++j, columns += m * w) {
     pack<T> left[std::size_t{m}];
-    unroll<m>([&](auto c) __attribute__((always_inline)) {
+    unroll<m>([&](std::ptrdiff_t c) __attribute__((always_inline)) {
       left[c] = pack<T>::load_aligned(columns + c * w);
       keep_in_register(left[c]);
     });
-    unroll<Tokens>([&](auto n) __attribute__((always_inline)) {
+    unroll<Tokens>([&](std::ptrdiff_t n) __attribute__((always_inline)) {
       pack<T> right = pack<T>::broadcast(h[n * r + j]);
       keep_in_register(right);
-      unroll<m>([&](auto c) __attribute__((always_inline)) {
+      unroll<m>([&](std::ptrdiff_t c) __attribute__((always_inline)) {
         acc[n * m + c] = multiply_add(left[c], right, acc[n * m + c]);
       });
     });
     beside.step();
   }
   ahead = beside;
-  unroll<Tokens>([&](auto n) __attribute__((always_inline)) {
-    unroll<m>([&](auto c) __attribute__((always_inline)) { acc[n * m + c].store(y[n] + c * w); });
+  unroll<Tokens>([&](std::ptrdiff_t n) __attribute__((always_inline)) {
+    unroll<m>([&](std::ptrdiff_t c)
+                  __attribute__((always_inline)) { acc[n * m + c].store(y[n] + c * w); });
   });
 }
 

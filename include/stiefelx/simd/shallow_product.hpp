@@ -74,29 +74,29 @@ void multiply_shallow(std::ptrdiff_t k, T s, T const* a, T const* b, std::ptrdif
                       std::ptrdiff_t col_stride, bool add, T* c, std::ptrdiff_t c_stride) {
   constexpr std::ptrdiff_t w = native_width<T>, m = shallow_chunks;
   pack<T> acc[std::size_t{Cols * m}];
-  unroll<Cols>([&](auto j) __attribute__((always_inline)) {
-    unroll<m>([&](auto r) __attribute__((always_inline)) {
+  unroll<Cols>([&](std::ptrdiff_t j) __attribute__((always_inline)) {
+    unroll<m>([&](std::ptrdiff_t r) __attribute__((always_inline)) {
       acc[j * m + r] = pack<T>::broadcast(0);
       __builtin_prefetch(c + j * c_stride + (shallow_ahead * m + r) * w, 1);
     });
   });
   for (std::ptrdiff_t i = 0; i < k; ++i, a += m * w, b += row_stride) {
     pack<T> left[std::size_t{m}];
-    unroll<m>([&](auto r) __attribute__((always_inline)) {
+    unroll<m>([&](std::ptrdiff_t r) __attribute__((always_inline)) {
       left[r] = pack<T>::load_aligned(a + r * w);
       keep_in_register(left[r]);
     });
-    unroll<Cols>([&](auto j) __attribute__((always_inline)) {
+    unroll<Cols>([&](std::ptrdiff_t j) __attribute__((always_inline)) {
       pack<T> right = pack<T>::broadcast(b[j * col_stride]);
       keep_in_register(right);
-      unroll<m>([&](auto r) __attribute__((always_inline)) {
+      unroll<m>([&](std::ptrdiff_t r) __attribute__((always_inline)) {
         acc[j * m + r] = multiply_add(left[r], right, acc[j * m + r]);
       });
     });
   }
   pack<T> const by = pack<T>::broadcast(s);
-  unroll<Cols>([&](auto j) __attribute__((always_inline)) {
-    unroll<m>([&](auto r) __attribute__((always_inline)) {
+  unroll<Cols>([&](std::ptrdiff_t j) __attribute__((always_inline)) {
+    unroll<m>([&](std::ptrdiff_t r) __attribute__((always_inline)) {
       T* const to = c + j * c_stride + r * w;
       if (add)
         multiply_add(by, acc[j * m + r], pack<T>::load(to)).store(to);

@@ -5,8 +5,8 @@
 #include <cstddef>
 
 #include <stiefelx/simd/gram.hpp>
-#include <stiefelx/simd/pack.hpp>
 #include <stiefelx/simd/line_walk.hpp>
+#include <stiefelx/simd/pack.hpp>
 
 namespace stiefelx::simd {
 inline namespace STIEFELX_SIMD_ISA {
@@ -98,23 +98,23 @@ void add_adjoint_tile(std::ptrdiff_t chunks, column_panel<T> a, column_panel<T> 
   constexpr std::ptrdiff_t w = native_width<T>;
   constexpr std::ptrdiff_t m = gram_panel;
   constexpr std::ptrdiff_t cols = gram_tile_cols;
-  unroll<m / cols>([&](auto part) __attribute__((always_inline)) {
+  unroll<m / cols>([&](std::ptrdiff_t part) __attribute__((always_inline)) {
     pack<T> acc[std::size_t{m * cols}];
-    unroll<m * cols>([&](auto t)
+    unroll<m * cols>([&](std::ptrdiff_t t)
                          __attribute__((always_inline)) { acc[t] = pack<T>::broadcast(0); });
     for (std::ptrdiff_t k = 0; k < chunks; ++k) {
       beside.step();
       pack<T> left[std::size_t{m}];
-      unroll<m>([&](auto i)
+      unroll<m>([&](std::ptrdiff_t i)
                     __attribute__((always_inline)) { left[i] = a.template take<FirstOfA>(k, i); });
-      unroll<cols>([&](auto j) __attribute__((always_inline)) {
+      unroll<cols>([&](std::ptrdiff_t j) __attribute__((always_inline)) {
         pack<T> const right = b.template take<FirstOfB>(k, part * cols + j);
-        unroll<m>([&](auto i) __attribute__((always_inline)) {
+        unroll<m>([&](std::ptrdiff_t i) __attribute__((always_inline)) {
           acc[j * m + i] = multiply_add(left[i], right, acc[j * m + i]);
         });
       });
     }
-    unroll<m * cols / w>([&](auto t) __attribute__((always_inline)) {
+    unroll<m * cols / w>([&](std::ptrdiff_t t) __attribute__((always_inline)) {
       T* const to = total + part * m * cols + t * w;
       (pack<T>::load_aligned(to) + sum_each(acc + t * w)).store_aligned(to);
     });

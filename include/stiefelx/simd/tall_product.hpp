@@ -84,7 +84,7 @@ void copy_strip(std::ptrdiff_t rows, std::ptrdiff_t k, T const* a, std::ptrdiff_
   constexpr std::ptrdiff_t w = native_width<T>;
   if (rows == Chunks * w) {
     for (std::ptrdiff_t j = 0; j < k; ++j, a += stride, out += Chunks * w)
-      unroll<Chunks>([&](auto s) __attribute__((always_inline)) {
+      unroll<Chunks>([&](std::ptrdiff_t s) __attribute__((always_inline)) {
         pack<T>::load(a + s * w).store_aligned(out + s * w);
       });
   } else {
@@ -101,8 +101,8 @@ void multiply_strip(std::ptrdiff_t k, T s, T const* a, T const* b, bool add, T* 
   constexpr std::ptrdiff_t w = native_width<T>;
   constexpr std::ptrdiff_t m = product_cols;
   pack<T> acc[std::size_t{m}][std::size_t{Chunks}];
-  unroll<m>([&](auto j) __attribute__((always_inline)) {
-    unroll<Chunks>([&](auto r) __attribute__((always_inline)) {
+  unroll<m>([&](std::ptrdiff_t j) __attribute__((always_inline)) {
+    unroll<Chunks>([&](std::ptrdiff_t r) __attribute__((always_inline)) {
       acc[j][r] = pack<T>::broadcast(0);
       __builtin_prefetch(c + j * stride + r * w, 1);
     });
@@ -110,21 +110,21 @@ void multiply_strip(std::ptrdiff_t k, T s, T const* a, T const* b, bool add, T* 
   for (std::ptrdiff_t i = 0; i < k; ++i, a += Chunks * w, b += m, next += next_stride) {
     __builtin_prefetch(next, 0, 2);
     pack<T> left[std::size_t{Chunks}];
-    unroll<Chunks>([&](auto r) __attribute__((always_inline)) {
+    unroll<Chunks>([&](std::ptrdiff_t r) __attribute__((always_inline)) {
       left[r] = pack<T>::load_aligned(a + r * w);
       keep_in_register(left[r]);
     });
-    unroll<m>([&](auto j) __attribute__((always_inline)) {
+    unroll<m>([&](std::ptrdiff_t j) __attribute__((always_inline)) {
       pack<T> right = pack<T>::broadcast(b[j]);
       keep_in_register(right);
-      unroll<Chunks>([&](auto r) __attribute__((always_inline)) {
+      unroll<Chunks>([&](std::ptrdiff_t r) __attribute__((always_inline)) {
         acc[j][r] = multiply_add(left[r], right, acc[j][r]);
       });
     });
   }
   pack<T> const factor = pack<T>::broadcast(s);
-  unroll<m>([&](auto j) __attribute__((always_inline)) {
-    unroll<Chunks>([&](auto r) __attribute__((always_inline)) {
+  unroll<m>([&](std::ptrdiff_t j) __attribute__((always_inline)) {
+    unroll<Chunks>([&](std::ptrdiff_t r) __attribute__((always_inline)) {
       T* const to = c + j * stride + r * w;
       if (add)
         multiply_add(factor, acc[j][r], pack<T>::load(to)).store(to);

@@ -77,40 +77,41 @@ void add_thin_products(std::ptrdiff_t chunks, T const* a, std::ptrdiff_t stride,
   constexpr std::ptrdiff_t start = packed_index(First, 0);
   constexpr std::ptrdiff_t count = packed_index(Last, 0) - start;
   pack<T> acc[std::size_t{Ways * count}];
-  unroll<count>([&](auto t) __attribute__((always_inline)) { acc[t] = sums[start + t]; });
-  unroll<(Ways - 1) * count>(
-      [&](auto t) __attribute__((always_inline)) { acc[count + t] = pack<T>::broadcast(0); });
-  auto const add = [&](auto way, T const* rows) __attribute__((always_inline)) {
-    unroll<Fetched>([&](auto f) __attribute__((always_inline)) {
+  unroll<count>([&](std::ptrdiff_t t) __attribute__((always_inline)) { acc[t] = sums[start + t]; });
+  unroll<(Ways - 1) * count>([&](std::ptrdiff_t t) __attribute__((always_inline)) {
+    acc[count + t] = pack<T>::broadcast(0);
+  });
+  auto const add = [&](std::ptrdiff_t way, T const* rows) __attribute__((always_inline)) {
+    unroll<Fetched>([&](std::ptrdiff_t f) __attribute__((always_inline)) {
       __builtin_prefetch(next + (rows - a) * Fetched + f * w, 0, 2);
     });
     pack<T> left[std::size_t{Last - First}];
-    unroll<Last - First>([&](auto i) __attribute__((always_inline)) {
+    unroll<Last - First>([&](std::ptrdiff_t i) __attribute__((always_inline)) {
       left[i] = pack<T>::load(rows + (First + i) * stride);
       keep_in_register(left[i]);
     });
-    unroll<Last>([&](auto j) __attribute__((always_inline)) {
+    unroll<Last>([&](std::ptrdiff_t j) __attribute__((always_inline)) {
       pack<T> right;
-      if constexpr (j < First) {
+      if (j < First) {
         right = pack<T>::load(rows + j * stride);
         keep_in_register(right);
       } else {
         right = left[j - First];
       }
-      constexpr std::ptrdiff_t from = j < First ? First : j;
-      unroll<Last - from>([&](auto d) __attribute__((always_inline)) {
-        constexpr std::ptrdiff_t i = from + d;
-        constexpr std::ptrdiff_t t = way * count + packed_index(i, j) - start;
-        acc[t] = multiply_add(left[i - First], right, acc[t]);
+      unroll<Last - First>([&](std::ptrdiff_t i) __attribute__((always_inline)) {
+        if (First + i < j) return;
+        std::ptrdiff_t const t = way * count + packed_index(First + i, j) - start;
+        acc[t] = multiply_add(left[i], right, acc[t]);
       });
     });
   };
   std::ptrdiff_t c = 0;
   for (; c + Ways <= chunks; c += Ways)
-    unroll<Ways>([&](auto way) __attribute__((always_inline)) { add(way, a + (c + way) * w); });
-  for (; c < chunks; ++c) add(std::integral_constant<std::ptrdiff_t, 0>{}, a + c * w);
-  unroll<count>([&](auto t) __attribute__((always_inline)) {
-    unroll<Ways - 1>([&](auto way) __attribute__((always_inline)) {
+    unroll<Ways>([&](std::ptrdiff_t way)
+                     __attribute__((always_inline)) { add(way, a + (c + way) * w); });
+  for (; c < chunks; ++c) add(0, a + c * w);
+  unroll<count>([&](std::ptrdiff_t t) __attribute__((always_inline)) {
+    unroll<Ways - 1>([&](std::ptrdiff_t way) __attribute__((always_inline)) {
       acc[t] = acc[t] + acc[(way + 1) * count + t];
     });
     sums[start + t] = acc[t];
@@ -136,7 +137,7 @@ inline double wide_inner(std::ptrdiff_t n, float const* a, float const* b) {
   wide acc[4] = {wide::broadcast(0), wide::broadcast(0), wide::broadcast(0), wide::broadcast(0)};
   std::ptrdiff_t i = 0;
   for (; i + 4 * w <= n; i += 4 * w)
-    unroll<4>([&](auto s) __attribute__((always_inline)) {
+    unroll<4>([&](std::ptrdiff_t s) __attribute__((always_inline)) {
       acc[s] = multiply_add(load(a + i + s * w), load(b + i + s * w), acc[s]);
     });
   acc[0] = (acc[0] + acc[1]) + (acc[2] + acc[3]);
@@ -160,7 +161,8 @@ void thin_gram(std::ptrdiff_t n, T const* a, std::ptrdiff_t stride, double* g, T
   pack<T> sums[std::size_t{padded}];
   for (std::ptrdiff_t row = 0; row < n; row += block * w) {
     std::ptrdiff_t const rows = std::min(n - row, block * w), whole = rows / w;
-    unroll<padded>([&](auto t) __attribute__((always_inline)) { sums[t] = pack<T>::broadcast(0); });
+    unroll<padded>([&](std::ptrdiff_t t)
+                       __attribute__((always_inline)) { sums[t] = pack<T>::broadcast(0); });
     detail::add_thin_products_from<0, K, Early>(whole, a + row, stride, sums, next + row * Early);
     if (whole * w < rows) {
       alignas(register_bytes) T rest[std::size_t{K * w}] = {};
@@ -169,7 +171,7 @@ void thin_gram(std::ptrdiff_t n, T const* a, std::ptrdiff_t stride, double* g, T
       detail::add_thin_products_from<0, K, 0>(1, rest, w, sums, rest);
     }
     alignas(register_bytes) T totals[std::size_t{padded}];
-    unroll<padded / w>([&](auto s) __attribute__((always_inline)) {
+    unroll<padded / w>([&](std::ptrdiff_t s) __attribute__((always_inline)) {
       sum_each(sums + s * w).store_aligned(totals + s * w);
     });
     for (std::ptrdiff_t t = 0; t < count; ++t) g[t] += static_cast<double>(totals[t]);

@@ -87,21 +87,21 @@ template <std::ptrdiff_t K, std::ptrdiff_t Packs, writing W, class T>
                                                    T* q, std::ptrdiff_t q_stride) {
   constexpr std::ptrdiff_t w = native_width<T>;
   pack<T> u[std::size_t{K}][std::size_t{Packs}];
-  unroll<K>([&](auto j) __attribute__((always_inline)) {
-    unroll<Packs>([&](auto s) __attribute__((always_inline)) {
+  unroll<K>([&](std::ptrdiff_t j) __attribute__((always_inline)) {
+    unroll<Packs>([&](std::ptrdiff_t s) __attribute__((always_inline)) {
       u[j][s] = pack<T>::load(a + j * a_stride + s * w);
     });
   });
-  unroll<K>([&](auto j) __attribute__((always_inline)) {
-    unroll<K - 1 - j>([&](auto after) __attribute__((always_inline)) {
-      constexpr std::ptrdiff_t i = j + 1 + after;
+  unroll<K>([&](std::ptrdiff_t j) __attribute__((always_inline)) {
+    unroll<K>([&](std::ptrdiff_t i) __attribute__((always_inline)) {
+      if (i <= j) return;
       pack<T> const factor = pack<T>::broadcast(t[packed_index(i, j)]);
-      unroll<Packs>([&](auto s) __attribute__((always_inline)) {
+      unroll<Packs>([&](std::ptrdiff_t s) __attribute__((always_inline)) {
         u[i][s] = subtract_product(u[j][s], factor, u[i][s]);
       });
     });
     pack<T> const factor = pack<T>::broadcast(t[packed_index(j, j)]);
-    unroll<Packs>([&](auto s) __attribute__((always_inline)) {
+    unroll<Packs>([&](std::ptrdiff_t s) __attribute__((always_inline)) {
       pack<T> const result = u[j][s] * factor;
       T* const to = q + j * q_stride + s * w;
       if constexpr (W == writing::streaming)
@@ -120,7 +120,7 @@ void thin_solve(std::ptrdiff_t n, T const* a, std::ptrdiff_t a_stride, T const* 
   constexpr std::ptrdiff_t w = native_width<T>;
   std::ptrdiff_t i = 0;
   for (; i + 2 * w <= n; i += 2 * w) {
-    unroll<2 * Late>([&](auto j) __attribute__((always_inline)) {
+    unroll<2 * Late>([&](std::ptrdiff_t j) __attribute__((always_inline)) {
       __builtin_prefetch(next + i * Late + j * w, 0, 2);
     });
     detail::solve_thin_rows<K, 2, W>(a + i, a_stride, t, q + i, q_stride);

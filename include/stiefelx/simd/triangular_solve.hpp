@@ -89,35 +89,35 @@ void solve_tile(std::ptrdiff_t before, T const* r, bool reciprocal, T* finished,
   constexpr std::ptrdiff_t m = solve_cols;
   constexpr std::ptrdiff_t chunks = solve_chunks;
   pack<T> acc[std::size_t{m}][std::size_t{chunks}];
-  unroll<m>([&](auto c) __attribute__((always_inline)) {
-    unroll<chunks>([&](auto s) __attribute__((always_inline)) {
+  unroll<m>([&](std::ptrdiff_t c) __attribute__((always_inline)) {
+    unroll<chunks>([&](std::ptrdiff_t s) __attribute__((always_inline)) {
       acc[c][s] = pack<T>::load(y + c * stride + s * w);
     });
   });
   for (std::ptrdiff_t i = 0; i < before; ++i, r += m, finished += chunks * w) {
     pack<T> left[std::size_t{chunks}];
-    unroll<chunks>([&](auto s) __attribute__((always_inline)) {
+    unroll<chunks>([&](std::ptrdiff_t s) __attribute__((always_inline)) {
       left[s] = pack<T>::load_aligned(finished + s * w);
       keep_in_register(left[s]);
     });
-    unroll<m>([&](auto c) __attribute__((always_inline)) {
+    unroll<m>([&](std::ptrdiff_t c) __attribute__((always_inline)) {
       pack<T> const factor = pack<T>::broadcast(r[c]);
-      unroll<chunks>([&](auto s) __attribute__((always_inline)) {
+      unroll<chunks>([&](std::ptrdiff_t s) __attribute__((always_inline)) {
         acc[c][s] = subtract_product(left[s], factor, acc[c][s]);
       });
     });
   }
-  unroll<m>([&](auto c) __attribute__((always_inline)) {
+  unroll<m>([&](std::ptrdiff_t c) __attribute__((always_inline)) {
     pack<T> const pivot = pack<T>::broadcast(r[c * m + c]);
-    unroll<chunks>([&](auto s) __attribute__((always_inline)) {
+    unroll<chunks>([&](std::ptrdiff_t s) __attribute__((always_inline)) {
       acc[c][s] = reciprocal ? acc[c][s] * pivot : acc[c][s] / pivot;
       acc[c][s].store(y + c * stride + s * w);
       acc[c][s].store_aligned(finished + (c * chunks + s) * w);
     });
-    unroll<m - 1 - c>([&](auto after) __attribute__((always_inline)) {
-      constexpr std::ptrdiff_t d = c + 1 + after;
+    unroll<m>([&](std::ptrdiff_t d) __attribute__((always_inline)) {
+      if (d <= c) return;
       pack<T> const factor = pack<T>::broadcast(r[c * m + d]);
-      unroll<chunks>([&](auto s) __attribute__((always_inline)) {
+      unroll<chunks>([&](std::ptrdiff_t s) __attribute__((always_inline)) {
         acc[d][s] = subtract_product(acc[c][s], factor, acc[d][s]);
       });
     });

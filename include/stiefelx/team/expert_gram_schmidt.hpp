@@ -35,21 +35,20 @@ STIEFELX_HD void wide_dots(Lanes const& team, S const* a, index_t tall, S const*
   for (index_t row = team.rank(); row < rows; row += ways * lanes) {
     S left[std::size_t{N * ways}];
     [[maybe_unused]] S right[std::size_t{Square ? 1 : M * ways}];
-    unroll<ways>([&](auto r) __attribute__((always_inline)) {
+    unroll<ways>([&](index_t r) __attribute__((always_inline)) {
       index_t const at = row + r * lanes;
-      unroll<N>([&](auto i) __attribute__((always_inline)) {
+      unroll<N>([&](index_t i) __attribute__((always_inline)) {
         left[r * N + i] = i < tall && at < rows ? a[i * stride + at] : S(0);
       });
       if constexpr (!Square)
-        unroll<M>([&](auto j) __attribute__((always_inline)) {
+        unroll<M>([&](index_t j) __attribute__((always_inline)) {
           right[r * M + j] = j < wide && at < rows ? b[j * stride + at] : S(0);
         });
     });
-    unroll<ways>([&](auto r) __attribute__((always_inline)) {
-      unroll<M>([&](auto j) __attribute__((always_inline)) {
-        constexpr index_t first = Square ? j : 0;
-        unroll<N - first>([&](auto below) __attribute__((always_inline)) {
-          constexpr index_t i = first + below;
+    unroll<ways>([&](index_t r) __attribute__((always_inline)) {
+      unroll<M>([&](index_t j) __attribute__((always_inline)) {
+        unroll<N>([&](index_t i) __attribute__((always_inline)) {
+          if (Square && i < j) return;
           S factor = S(0);
           if constexpr (Square)
             factor = left[r * N + j];
@@ -62,15 +61,15 @@ STIEFELX_HD void wide_dots(Lanes const& team, S const* a, index_t tall, S const*
   }
   // A column of a tile, or two, at a time: as many sums as teams exchange at once.
   constexpr index_t at_once = N * M < 16 ? M : 16 / N;
-  unroll<M / at_once>([&](auto part) __attribute__((always_inline)) {
-    constexpr index_t first = part * at_once;
+  unroll<M / at_once>([&](index_t part) __attribute__((always_inline)) {
+    index_t const first = part * at_once;
     double some[std::size_t{N * at_once}];
-    unroll<N * at_once>([&](auto k)
+    unroll<N * at_once>([&](index_t k)
                             __attribute__((always_inline)) { some[k] = sums[first * N + k]; });
     sum_to_first(team, some);
     if (team.rank() != 0) return;
-    unroll<at_once>([&](auto j) __attribute__((always_inline)) {
-      unroll<N>([&](auto i) __attribute__((always_inline)) {
+    unroll<at_once>([&](index_t j) __attribute__((always_inline)) {
+      unroll<N>([&](index_t i) __attribute__((always_inline)) {
         if (i < tall && first + j < wide && (!Square || i >= first + j))
           take(i, first + j, some[j * N + i]);
       });
@@ -120,31 +119,31 @@ STIEFELX_HD void combine_columns(Lanes const& team, index_t rows, index_t count,
   for (index_t row = team.rank(); row < rows; row += ways * lanes) {
     for (index_t first = 0; first < count; first += N) {
       S sums[std::size_t{N * ways}];
-      unroll<ways>([&](auto r) __attribute__((always_inline)) {
+      unroll<ways>([&](index_t r) __attribute__((always_inline)) {
         index_t const at = row + r * lanes;
         S const given = b != nullptr && at < rows ? b[at] : S(0);
-        unroll<N>([&](auto i) __attribute__((always_inline)) {
+        unroll<N>([&](index_t i) __attribute__((always_inline)) {
           sums[i * ways + r] = b != nullptr && first + i < count ? start(first + i) * given : S(0);
         });
       });
       for (index_t j = 0; j < k; ++j) {
         S const* const column = e + j * stride;
         S read[std::size_t{ways}];
-        unroll<ways>([&](auto r) __attribute__((always_inline)) {
+        unroll<ways>([&](index_t r) __attribute__((always_inline)) {
           index_t const at = row + r * lanes;
           read[r] = at < rows ? column[at] : S(0);
         });
-        unroll<N>([&](auto i) __attribute__((always_inline)) {
+        unroll<N>([&](index_t i) __attribute__((always_inline)) {
           S const factor = first + i < count ? w(first + i, j) : S(0);
           if (!Skip || factor != S(0))
-            unroll<ways>([&](auto r) __attribute__((always_inline)) {
+            unroll<ways>([&](index_t r) __attribute__((always_inline)) {
               sums[i * ways + r] += factor * read[r];
             });
         });
       }
-      unroll<N>([&](auto i) __attribute__((always_inline)) {
+      unroll<N>([&](index_t i) __attribute__((always_inline)) {
         if (first + i < count)
-          unroll<ways>([&](auto r) __attribute__((always_inline)) {
+          unroll<ways>([&](index_t r) __attribute__((always_inline)) {
             index_t const at = row + r * lanes;
             if (at < rows) out(first + i)[at] = sums[i * ways + r];
           });

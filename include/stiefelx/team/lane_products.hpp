@@ -20,50 +20,6 @@
 
 namespace stiefelx {
 
-namespace detail {
-
-// c = a^H b + (adds ? c : 0) for I columns of a, J of b and some rows.
-template <tile_part Part, index_t I, index_t J, class S>
-STIEFELX_HD void adjoint_tile(index_t rows, S const* a, index_t a_stride, S const* b,
-                              index_t b_stride, bool adds, S* c, index_t c_stride) {
-  S acc[std::size_t{I * J}];
-  for_each_in_tile<Part, I, J>([&](auto i, auto j) __attribute__((always_inline)) {
-    acc[j * I + i] = adds ? c[j * c_stride + i] : constant<S>(0);
-  });
-  add_adjoint_product<Part, false, I, J>(rows, a, a_stride, b, b_stride, acc);
-  for_each_in_tile<Part, I, J>(
-      [&](auto i, auto j) __attribute__((always_inline)) { c[j * c_stride + i] = acc[j * I + i]; });
-}
-
-// adjoint_product() by teams whose lanes take rows.
-template <bool Upper, Team T, class S>
-STIEFELX_HD void adjoint_product_by_rows(T const& team, index_t n, index_t p, S const* a,
-                                         index_t a_stride, S const* b, index_t b_stride, S* c) {
-  constexpr index_t m = lane_tile;
-  for (index_t j = 0; j < p; j += m)
-    for (index_t i = 0; i < (Upper ? j + 1 : p); i += m)
-      with_tile_size(p - i, p - j, [&](auto tall, auto wide) {
-        S const* const left = a + i * a_stride;
-        S const* const right = b + j * b_stride;
-        auto const form = [&](auto part, auto height) __attribute__((always_inline)) {
-          sum_tile_by_rows<part, height, wide, S>(
-              team, n,
-              [&](index_t row, S* acc) __attribute__((always_inline)) {
-                add_adjoint_product<part, false, height, wide>(1, left + row, a_stride, right + row,
-                                                               b_stride, acc);
-              },
-              [&](index_t k, index_t l, S sum)
-                  __attribute__((always_inline)) { c[(j + l) * p + i + k] = sum; });
-        };
-        if (Upper && i == j)
-          form(std::integral_constant<tile_part, tile_part::upper>{}, wide);
-        else
-          form(std::integral_constant<tile_part, tile_part::whole>{}, tall);
-      });
-}
-
-}  // namespace detail
-
 /// \brief c = a^H b, or its upper triangle.
 /// \ingroup team
 /// \tparam Upper  whether entries below the diagonal are left out
@@ -79,34 +35,13 @@ STIEFELX_HD void adjoint_product_by_rows(T const& team, index_t n, index_t p, S 
 template <bool Upper, Team T, class N, class P, class S>
 STIEFELX_HD void adjoint_product(T const& team, N n, P p, S const* a, index_t a_stride, S const* b,
                                  index_t b_stride, S* c) {
-  constexpr index_t m = detail::lane_tile;
-  if constexpr (shares_columns<T, S>) {
-    index_t const across = (p + m - 1) / m;
-    if (detail::lanes_take_rows(team, n, Upper ? across * (across + 1) / 2 : across * across))
-      return detail::adjoint_product_by_rows<Upper>(team, n, p, a, a_stride, b, b_stride, c);
-  }
-  index_t const block = detail::lane_block_rows(p);
-  for (index_t row = 0; row < n; row += block) {
-    index_t const rows = n - row < block ? n - row : block;
-    index_t tile = 0;
-    for (index_t j = 0; j < p; j += m)
-      for (index_t i = 0; i < (Upper ? j + 1 : index_t{p}); i += m, ++tile) {
-        if (tile % team.size() != team.rank()) continue;
-        detail::with_tile_size(p - i, p - j, [&](auto tall, auto wide) {
-          S const* const left = a + i * a_stride + row;
-          S const* const right = b + j * b_stride + row;
-          S* const sums = c + j * p + i;
-          using detail::tile_part;
-          if (Upper && i == j)
-            detail::adjoint_tile<tile_part::upper, wide, wide>(rows, left, a_stride, right,
-                                                               b_stride, row > 0, sums, p);
-          else
-            detail::adjoint_tile<tile_part::whole, tall, wide>(rows, left, a_stride, right,
-                                                               b_stride, row > 0, sums, p);
-        });
-        finish_piece(team);
-      }
-  }
+  if constexpr (shares_columns<T, S>)
+    if constexpr (Upper)
+      detail::adjoint_product_of_lanes<true>(team, n, p, a, a_stride, b, b_stride, c);
+    else
+      detail::whole_product_of_lanes(team, n, p, a, a_stride, b, b_stride, c);
+  else
+    detail::adjoint_product_by_tiles<Upper>(team, n, p, a, a_stride, b, b_stride, c);
 }
 
 namespace detail {
@@ -121,21 +56,21 @@ STIEFELX_HD void factor_corner(index_t before, S* r, index_t stride) {
   S acc[std::size_t{J * J}];
   S* const columns = r + before * stride;
   S* const corner = columns + before;
-  for_each_in_tile<tile_part::upper, J, J>([&](auto i, auto j) __attribute__((always_inline)) {
-    acc[j * J + i] = corner[j * stride + i];
-  });
+  for_each_in_tile<tile_part::upper, J, J>(
+      [&](index_t i, index_t j)
+          __attribute__((always_inline)) { acc[j * J + i] = corner[j * stride + i]; });
   add_adjoint_product<tile_part::upper, true, J, J>(before, columns, stride, columns, stride, acc);
-  unroll<J>([&](auto i) __attribute__((always_inline)) {
+  unroll<J>([&](index_t i) __attribute__((always_inline)) {
     // Right-looking: the next pivot waits for one product, not for a sum over all earlier rows.
     Real const given = real_part(acc[i * J + i]);
     Real const inverse = reciprocal_sqrt(select(given <= smallest, least, given));
     corner[i * stride + i] = S(inverse);
-    unroll<J - 1 - i>([&](auto after) __attribute__((always_inline)) {
-      constexpr index_t j = i + 1 + after;
+    unroll<J>([&](index_t j) __attribute__((always_inline)) {
+      if (j <= i) return;
       acc[j * J + i] = acc[j * J + i] * S(inverse);
       corner[j * stride + i] = acc[j * J + i];
-      unroll<1 + after>([&](auto between) __attribute__((always_inline)) {
-        constexpr index_t k = i + 1 + between;
+      unroll<J>([&](index_t k) __attribute__((always_inline)) {
+        if (k <= i || k > j) return;
         acc[j * J + k] =
             subtract_product(conjugate(acc[k * J + i]), acc[j * J + i], acc[j * J + k]);
       });
@@ -150,21 +85,21 @@ STIEFELX_HD void factor_tile(index_t before, S const* corner_columns, S* columns
   S acc[std::size_t{J * m}];
   S const* const corner = corner_columns + before;
   S* const tile = columns + before;
-  for_each_in_tile<tile_part::whole, m, J>([&](auto i, auto j) __attribute__((always_inline)) {
-    acc[j * m + i] = tile[j * stride + i];
-  });
+  for_each_in_tile<tile_part::whole, m, J>(
+      [&](index_t i, index_t j)
+          __attribute__((always_inline)) { acc[j * m + i] = tile[j * stride + i]; });
   add_adjoint_product<tile_part::whole, true, m, J>(before, corner_columns, stride, columns, stride,
                                                     acc);
-  unroll<m>([&](auto i) __attribute__((always_inline)) {
+  unroll<m>([&](index_t i) __attribute__((always_inline)) {
     S const inverse = corner[i * stride + i];
-    unroll<J>([&](auto j) __attribute__((always_inline)) {
+    unroll<J>([&](index_t j) __attribute__((always_inline)) {
       acc[j * m + i] = acc[j * m + i] * inverse;
       tile[j * stride + i] = acc[j * m + i];
     });
-    unroll<m - 1 - i>([&](auto after) __attribute__((always_inline)) {
-      constexpr index_t k = i + 1 + after;
+    unroll<m>([&](index_t k) __attribute__((always_inline)) {
+      if (k <= i) return;
       S const factor = conjugate(corner[k * stride + i]);
-      unroll<J>([&](auto j) __attribute__((always_inline)) {
+      unroll<J>([&](index_t j) __attribute__((always_inline)) {
         acc[j * m + k] = subtract_product(factor, acc[j * m + i], acc[j * m + k]);
       });
     });
@@ -212,36 +147,36 @@ STIEFELX_HD void solve_lane_tile(index_t before, S const* r, index_t r_stride, S
                                  index_t stride) {
   S acc[std::size_t{J * R}];
   S* const tile = y + before * stride;
-  unroll<J>([&](auto j) __attribute__((always_inline)) {
-    unroll<R>([&](auto i)
+  unroll<J>([&](index_t j) __attribute__((always_inline)) {
+    unroll<R>([&](index_t i)
                   __attribute__((always_inline)) { acc[j * R + i] = tile[j * stride + i]; });
   });
   index_t const step = opaque(stride);
   for (index_t k = 0; k < before; ++k) {
     S left[std::size_t{R}];
-    unroll<R>([&](auto i) __attribute__((always_inline)) {
+    unroll<R>([&](index_t i) __attribute__((always_inline)) {
       left[i] = y[k * step + i];
       keep_in_register(left[i]);
     });
-    unroll<J>([&](auto j) __attribute__((always_inline)) {
+    unroll<J>([&](index_t j) __attribute__((always_inline)) {
       S factor = r[j * r_stride + k];
       keep_in_register(factor);
-      unroll<R>([&](auto i) __attribute__((always_inline)) {
+      unroll<R>([&](index_t i) __attribute__((always_inline)) {
         acc[j * R + i] = subtract_product(left[i], factor, acc[j * R + i]);
       });
     });
   }
   S const* const corner = r + before;
-  unroll<J>([&](auto j) __attribute__((always_inline)) {
+  unroll<J>([&](index_t j) __attribute__((always_inline)) {
     S const inverse = corner[j * r_stride + j];
-    unroll<R>([&](auto i) __attribute__((always_inline)) {
+    unroll<R>([&](index_t i) __attribute__((always_inline)) {
       acc[j * R + i] = acc[j * R + i] * inverse;
       tile[j * stride + i] = acc[j * R + i];
     });
-    unroll<J - 1 - j>([&](auto after) __attribute__((always_inline)) {
-      constexpr index_t k = j + 1 + after;
+    unroll<J>([&](index_t k) __attribute__((always_inline)) {
+      if (k <= j) return;
       S const factor = corner[k * r_stride + j];
-      unroll<R>([&](auto i) __attribute__((always_inline)) {
+      unroll<R>([&](index_t i) __attribute__((always_inline)) {
         acc[k * R + i] = subtract_product(acc[j * R + i], factor, acc[k * R + i]);
       });
     });
@@ -253,22 +188,22 @@ template <bool Subtract, index_t R, index_t J, class S, class Take>
 STIEFELX_HD void multiply_tile(index_t depth, S const* a, index_t a_stride, S const* b,
                                index_t b_stride, S const* c, index_t c_stride, Take const& take) {
   S acc[std::size_t{J * R}];
-  unroll<J>([&](auto j) __attribute__((always_inline)) {
-    unroll<R>([&](auto i) __attribute__((always_inline)) {
+  unroll<J>([&](index_t j) __attribute__((always_inline)) {
+    unroll<R>([&](index_t i) __attribute__((always_inline)) {
       acc[j * R + i] = Subtract ? c[j * c_stride + i] : constant<S>(0);
     });
   });
   index_t const step = opaque(a_stride);
   for (index_t k = 0; k < depth; ++k) {
     S left[std::size_t{R}];
-    unroll<R>([&](auto i) __attribute__((always_inline)) {
+    unroll<R>([&](index_t i) __attribute__((always_inline)) {
       left[i] = a[k * step + i];
       keep_in_register(left[i]);
     });
-    unroll<J>([&](auto j) __attribute__((always_inline)) {
+    unroll<J>([&](index_t j) __attribute__((always_inline)) {
       S factor = b[j * b_stride + k];
       keep_in_register(factor);
-      unroll<R>([&](auto i) __attribute__((always_inline)) {
+      unroll<R>([&](index_t i) __attribute__((always_inline)) {
         S& sum = acc[j * R + i];
         sum =
             Subtract ? subtract_product(left[i], factor, sum) : multiply_add(left[i], factor, sum);
@@ -292,14 +227,14 @@ STIEFELX_HD void multiply_tile(index_t depth, S const* a, index_t a_stride, S co
 template <Team T, class N, class P, class S>
 STIEFELX_HD void solve_right_upper(T const& team, N n, P p, S const* r, S* y, index_t stride) {
   constexpr index_t m = detail::lane_tile;
-  for (index_t row = m * team.rank(); row < n; row += m * team.size()) {
+  detail::for_each_row_tile<S>(team, n, [&](index_t row, auto rows) __attribute__((always_inline)) {
     for (index_t j = 0; j < p; j += m) {
-      detail::with_tile_size(n - row, p - j, [&](auto tall, auto wide) {
+      detail::with_tile_size(rows, p - j, [&](auto tall, auto wide) {
         detail::solve_lane_tile<tall, wide>(j, r + j * p, p, y + row, stride);
       });
       finish_piece(team);
     }
-  }
+  });
 }
 
 /// \brief Forms the entries of a b or c - a b and hands them on.
@@ -320,17 +255,18 @@ template <bool Subtract, Team T, class N, class P, class S, class Take>
 STIEFELX_HD void multiply_right(T const& team, N n, P p, S const* a, index_t a_stride, S const* b,
                                 S const* c, index_t c_stride, Take const& take) {
   constexpr index_t m = detail::lane_tile;
-  for (index_t row = m * team.rank(); row < n; row += m * team.size())
+  detail::for_each_row_tile<S>(team, n, [&](index_t row, auto rows) __attribute__((always_inline)) {
     for (index_t j = 0; j < p; j += m) {
       index_t const first = j * c_stride + row;
       auto const take_here = [&](auto tall, auto wide, S const* tile)
                                  __attribute__((always_inline)) { take(tall, wide, first, tile); };
-      detail::with_tile_size(n - row, p - j, [&](auto tall, auto wide) {
+      detail::with_tile_size(rows, p - j, [&](auto tall, auto wide) {
         detail::multiply_tile<Subtract, tall, wide>(p, a + row, a_stride, b + j * p, p, c + first,
                                                     c_stride, take_here);
       });
       finish_piece(team);
     }
+  });
 }
 
 /// \brief c = a b or c = c - a b.
@@ -351,8 +287,8 @@ STIEFELX_HD void multiply_right(T const& team, N n, P p, S const* a, index_t a_s
   multiply_right<Subtract>(team, n, p, a, a_stride, b, c, c_stride,
                            [&](auto tall, auto wide, index_t at, S const* tile)
                                __attribute__((always_inline)) {
-                                 unroll<wide>([&](auto j) __attribute__((always_inline)) {
-                                   unroll<tall>([&](auto i) __attribute__((always_inline)) {
+                                 unroll<wide>([&](index_t j) __attribute__((always_inline)) {
+                                   unroll<tall>([&](index_t i) __attribute__((always_inline)) {
                                      c[at + j * c_stride + i] = tile[j * tall + i];
                                    });
                                  });

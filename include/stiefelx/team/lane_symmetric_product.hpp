@@ -19,12 +19,13 @@ STIEFELX_HD void symmetric_tile(index_t rows, S const* left_a, S const* left_b, 
                                 S const* right_b, index_t a_stride, index_t b_stride, bool adds,
                                 S* c, S* mirror, index_t c_stride) {
   S acc[std::size_t{I * J}];
-  for_each_in_tile<Part, I, J>(
-      [&](auto i, auto j) __attribute__((always_inline)) { acc[j * I + i] = constant<S>(0); });
+  for_each_in_tile<Part, I, J>([&](index_t i, index_t j) __attribute__((always_inline)) {
+    acc[j * I + i] = constant<S>(0);
+  });
   add_adjoint_product<Part, false, I, J>(rows, left_a, a_stride, right_b, b_stride, acc);
   add_adjoint_product<Part, false, I, J>(rows, left_b, b_stride, right_a, a_stride, acc);
   S const half = constant<S>(0.5);
-  for_each_in_tile<Part, I, J>([&](auto i, auto j) __attribute__((always_inline)) {
+  for_each_in_tile<Part, I, J>([&](index_t i, index_t j) __attribute__((always_inline)) {
     S const given = adds ? c[j * c_stride + i] : constant<S>(0);
     S const mean = multiply_add(half, acc[j * I + i], given);
     c[j * c_stride + i] = mean;
@@ -64,6 +65,49 @@ STIEFELX_HD void symmetric_product_by_rows(T const& team, index_t n, index_t p, 
       });
 }
 
+// symmetric_product() by teams whose lanes take tiles.
+template <Team T, class N, class P, class S>
+STIEFELX_HD void symmetric_product_by_tiles(T const& team, N n, P p, S const* a, index_t a_stride,
+                                            S const* b, index_t b_stride, S* c) {
+  constexpr index_t m = lane_tile;
+  index_t const block = lane_block_rows(p);
+  for (index_t row = 0; row < n; row += block) {
+    index_t const rows = n - row < block ? n - row : block;
+    index_t tile = 0;
+    for (index_t j = 0; j < p; j += m)
+      for (index_t i = 0; i <= j; i += m, ++tile) {
+        if (tile % team.size() != team.rank()) continue;
+        S const* const left = a + i * a_stride + row;
+        S const* const right = a + j * a_stride + row;
+        S const* const left_b = b + i * b_stride + row;
+        S const* const right_b = b + j * b_stride + row;
+        S* const sums = c + j * p + i;
+        S* const mirror = c + i * p + j;
+        with_tile_size<1>(1, p - j, [&](auto, auto wide) {
+          if (i == j)
+            symmetric_tile<tile_part::upper, wide, wide>(
+                rows, left, left_b, right, right_b, a_stride, b_stride, row > 0, sums, mirror, p);
+          else
+            symmetric_tile<tile_part::whole, m, wide>(rows, left, left_b, right, right_b, a_stride,
+                                                      b_stride, row > 0, sums, mirror, p);
+        });
+        finish_piece(team);
+      }
+  }
+}
+
+// The one or the other, compiled once for the products of an item.
+template <Team T, class S>
+[[gnu::noinline]] STIEFELX_HD void symmetric_product_of_lanes(T const& team, index_t n, index_t p,
+                                                              S const* a, index_t a_stride,
+                                                              S const* b, index_t b_stride, S* c) {
+  index_t const across = (p + lane_tile - 1) / lane_tile;
+  if (lanes_take_rows(team, n, across * (across + 1) / 2))
+    symmetric_product_by_rows(team, n, p, a, a_stride, b, b_stride, c);
+  else
+    symmetric_product_by_tiles(team, n, p, a, a_stride, b, b_stride, c);
+}
+
 }  // namespace detail
 
 /// \brief c = (a^H b + b^H a) / 2.
@@ -80,37 +124,10 @@ STIEFELX_HD void symmetric_product_by_rows(T const& team, index_t n, index_t p, 
 template <Team T, class N, class P, class S>
 STIEFELX_HD void symmetric_product(T const& team, N n, P p, S const* a, index_t a_stride,
                                    S const* b, index_t b_stride, S* c) {
-  constexpr index_t m = detail::lane_tile;
-  if constexpr (shares_columns<T, S>) {
-    index_t const across = (p + m - 1) / m;
-    if (detail::lanes_take_rows(team, n, across * (across + 1) / 2))
-      return detail::symmetric_product_by_rows(team, n, p, a, a_stride, b, b_stride, c);
-  }
-  index_t const block = detail::lane_block_rows(p);
-  for (index_t row = 0; row < n; row += block) {
-    index_t const rows = n - row < block ? n - row : block;
-    index_t tile = 0;
-    for (index_t j = 0; j < p; j += m)
-      for (index_t i = 0; i <= j; i += m, ++tile) {
-        if (tile % team.size() != team.rank()) continue;
-        S const* const left = a + i * a_stride + row;
-        S const* const right = a + j * a_stride + row;
-        S const* const left_b = b + i * b_stride + row;
-        S const* const right_b = b + j * b_stride + row;
-        S* const sums = c + j * p + i;
-        S* const mirror = c + i * p + j;
-        detail::with_tile_size<1>(1, p - j, [&](auto, auto wide) {
-          using detail::tile_part;
-          if (i == j)
-            detail::symmetric_tile<tile_part::upper, wide, wide>(
-                rows, left, left_b, right, right_b, a_stride, b_stride, row > 0, sums, mirror, p);
-          else
-            detail::symmetric_tile<tile_part::whole, m, wide>(
-                rows, left, left_b, right, right_b, a_stride, b_stride, row > 0, sums, mirror, p);
-        });
-        finish_piece(team);
-      }
-  }
+  if constexpr (shares_columns<T, S>)
+    detail::symmetric_product_of_lanes(team, n, p, a, a_stride, b, b_stride, c);
+  else
+    detail::symmetric_product_by_tiles(team, n, p, a, a_stride, b, b_stride, c);
 }
 
 }  // namespace stiefelx

@@ -24,19 +24,19 @@ template <Team T, class N, class P, class S>
 STIEFELX_HD real_of_t<S> lane_squared_norm(T const& team, N n, P p, S const* a, index_t stride) {
   constexpr index_t ways = 8;
   S sum[std::size_t{ways}];
-  unroll<ways>([&](auto k) __attribute__((always_inline)) { sum[k] = constant<S>(0); });
+  unroll<ways>([&](index_t k) __attribute__((always_inline)) { sum[k] = constant<S>(0); });
   index_t const step = team.size(), rows = opaque(n);
   for (index_t j = 0; j < p; ++j) {
     S const* const column = a + j * stride;
     index_t i = team.rank();
     for (; i + (ways - 1) * step < rows; i += ways * step)
-      unroll<ways>([&](auto k) __attribute__((always_inline)) {
+      unroll<ways>([&](index_t k) __attribute__((always_inline)) {
         S const entry = column[i + k * step];
         sum[k] = multiply_add(conjugate(entry), entry, sum[k]);
       });
     for (; i < rows; i += step) sum[0] = multiply_add(conjugate(column[i]), column[i], sum[0]);
   }
-  unroll<ways / 2>([&](auto k) __attribute__((always_inline)) { sum[k] = sum[k] + sum[k + 4]; });
+  unroll<ways / 2>([&](index_t k) __attribute__((always_inline)) { sum[k] = sum[k] + sum[k + 4]; });
   return team.sum(real_part((sum[0] + sum[1]) + (sum[2] + sum[3])));
 }
 
@@ -110,17 +110,17 @@ struct stiefel_adam_item {
           S const old_factor = old_share, new_factor = new_share;
           S* const target = moment + at;
           S squares[std::size_t{tall}];
-          unroll<tall>([&](auto i)
+          unroll<tall>([&](index_t i)
                            __attribute__((always_inline)) { squares[i] = conjugate(r[i]) * r[i]; });
-          unroll<wide>([&](auto j) __attribute__((always_inline)) {
-            unroll<tall>([&](auto i) __attribute__((always_inline)) {
+          unroll<wide>([&](index_t j) __attribute__((always_inline)) {
+            unroll<tall>([&](index_t i) __attribute__((always_inline)) {
               S const entry = r[j * tall + i];
               S& m = target[j * stride + i];
               if (j > 0) squares[i] = multiply_add(conjugate(entry), entry, squares[i]);
               m = multiply_add(old_factor, m, new_factor * entry);
             });
           });
-          unroll<tall>([&](auto i) __attribute__((always_inline)) { sum = sum + squares[i]; });
+          unroll<tall>([&](index_t i) __attribute__((always_inline)) { sum = sum + squares[i]; });
         });
     Real const gradient = team.sum(real_part(sum));
     if (team.rank() == 0) factors[4] = select(finite, gradient, constant<Real>(-1));

@@ -57,20 +57,20 @@ struct routed_dots {
     index_t const left = rank - first_column();
     T const* tokens[group];
     // A group that is not full takes its last slot again, and drops the result.
-    unroll<group>([&](auto s) __attribute__((always_inline)) {
+    unroll<group>([&](index_t s) __attribute__((always_inline)) {
       int const member = s < length ? static_cast<int>(s) : length - 1;
       tokens[s] = x.column(first + slots.token(place + member));
     });
     T sums[group * rank_tile];
-    unroll<group * rank_tile>([&](auto n) __attribute__((always_inline)) { sums[n] = T(0); });
+    unroll<group * rank_tile>([&](index_t n) __attribute__((always_inline)) { sums[n] = T(0); });
     for (index_t i = lane * V; i < x.rows; i += index_t{warp_lanes} * V) {
       entry_pack<T, V> part[group], a[rank_tile];
       load_rows<Packed>(tokens, i, x.rows, part);
       experts.load_tile(i, column, left, a);
       // What lies beyond the expert gives sums that nobody writes.
-      unroll<rank_tile>([&](auto b) __attribute__((always_inline)) {
-        unroll<group>([&](auto s) __attribute__((always_inline)) {
-          unroll<V>([&](auto v) __attribute__((always_inline)) {
+      unroll<rank_tile>([&](index_t b) __attribute__((always_inline)) {
+        unroll<group>([&](index_t s) __attribute__((always_inline)) {
+          unroll<V>([&](index_t v) __attribute__((always_inline)) {
             sums[s * rank_tile + b] += a[b].entry[v] * part[s].entry[v];
           });
         });
@@ -91,7 +91,7 @@ struct routed_dots {
     unroll<5>([&](auto step) __attribute__((always_inline)) {
       constexpr int reach = 16 >> decltype(step)::value;
       bool const upper = (thread_rank() & unsigned{reach}) != 0;
-      unroll<reach>([&](auto n) __attribute__((always_inline)) {
+      unroll<reach>([&](index_t n) __attribute__((always_inline)) {
         T const kept = upper ? sums[n + reach] : sums[n];
         T const given = upper ? sums[n] : sums[n + reach];
         sums[n] = kept + shuffle_xor(given, unsigned{reach});

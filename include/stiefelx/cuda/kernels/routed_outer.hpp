@@ -73,7 +73,7 @@ struct routed_outer {
     index_t const begin = part * tokens_of_part;
     index_t const end = begin + tokens_of_part < x.cols ? begin + tokens_of_part : x.cols;
     T sums[kept];
-    unroll<kept>([&](auto n) __attribute__((always_inline)) { sums[n] = T(0); });
+    unroll<kept>([&](index_t n) __attribute__((always_inline)) { sums[n] = T(0); });
     bool any = false;
     for (index_t first = begin; first < end; first += tokens_of_stretch) {
       index_t const rest = end - first;
@@ -130,14 +130,14 @@ struct routed_outer {
                             weights const* part, T (&sums)[kept]) const {
     T const* columns[N];
     entry_pack<T, V> token[N];
-    unroll<N>([&](auto k) __attribute__((always_inline)) {
+    unroll<N>([&](index_t k) __attribute__((always_inline)) {
       columns[k] = x.column(first + slots.token(n + static_cast<int>(k)));
     });
     load_rows<Packed>(columns, i, x.rows, token);
-    unroll<N>([&](auto k) __attribute__((always_inline)) {
+    unroll<N>([&](index_t k) __attribute__((always_inline)) {
       weights const weight = part[k * tiles()];
-      unroll<rank_tile>([&](auto c) __attribute__((always_inline)) {
-        unroll<V>([&](auto v) __attribute__((always_inline)) {
+      unroll<rank_tile>([&](index_t c) __attribute__((always_inline)) {
+        unroll<V>([&](index_t v) __attribute__((always_inline)) {
           sums[c * V + v] += token[k].entry[v] * weight.entry[c];
         });
       });
@@ -150,21 +150,22 @@ struct routed_outer {
     index_t const left = rank - b, rows = x.rows - i;
     index_t const column = expert * rank + b;
     if constexpr (ByRows) {
-      unroll<V>([&](auto v) __attribute__((always_inline)) {
+      unroll<V>([&](index_t v) __attribute__((always_inline)) {
         if (v >= rows) return;
-        unroll<rank_tile / V>([&](auto q) __attribute__((always_inline)) {
-          constexpr int c = decltype(q)::value * V;
+        unroll<rank_tile / V>([&](index_t q) __attribute__((always_inline)) {
+          index_t const c = q * V;
           entry_pack<T, V> line;
-          unroll<V>([&](auto w)
+          unroll<V>([&](index_t w)
                         __attribute__((always_inline)) { line.entry[w] = sums[(c + w) * V + v]; });
           if (c < left) put(adds, to.is_packed, to.at(i + v, column + c), left - c, factor, line);
         });
       });
     } else {
       if (rows <= 0) return;
-      unroll<rank_tile>([&](auto c) __attribute__((always_inline)) {
+      unroll<rank_tile>([&](index_t c) __attribute__((always_inline)) {
         entry_pack<T, V> line;
-        unroll<V>([&](auto v) __attribute__((always_inline)) { line.entry[v] = sums[c * V + v]; });
+        unroll<V>([&](index_t v)
+                      __attribute__((always_inline)) { line.entry[v] = sums[c * V + v]; });
         if (c < left) put(adds, to.is_packed, to.at(i, column + c), rows, factor, line);
       });
     }
@@ -176,11 +177,11 @@ struct routed_outer {
     if (is_packed && V <= left) {
       auto* const pack = reinterpret_cast<entry_pack<T, V>*>(at);
       if (adds) was = *pack;
-      unroll<V>([&](auto v)
+      unroll<V>([&](index_t v)
                     __attribute__((always_inline)) { was.entry[v] += factor * line.entry[v]; });
       *pack = was;
     } else {
-      unroll<V>([&](auto v) __attribute__((always_inline)) {
+      unroll<V>([&](index_t v) __attribute__((always_inline)) {
         if (v < left) at[v] = (adds ? at[v] : T(0)) + factor * line.entry[v];
       });
     }

@@ -31,7 +31,7 @@ inline constexpr int rank_tile = 8;
 template <class T, class A, int V>
 STIEFELX_HD entry_pack<T, V> converted_pack(entry_pack<A, V> stored) {
   entry_pack<T, V> pack;
-  unroll<V>([&](auto v)
+  unroll<V>([&](index_t v)
                 __attribute__((always_inline)) { pack.entry[v] = converted<T>(stored.entry[v]); });
   return pack;
 }
@@ -44,7 +44,7 @@ STIEFELX_HD entry_pack<T, V> converted_pack(entry_pack<A, V> stored) {
 template <class T, int V, class A>
 STIEFELX_HD entry_pack<T, V> load_singly(A const* line, index_t left) {
   entry_pack<T, V> pack;
-  unroll<V>([&](auto v) __attribute__((always_inline)) {
+  unroll<V>([&](index_t v) __attribute__((always_inline)) {
     pack.entry[v] = v < left ? converted<T>(line[v]) : T(0);
   });
   return pack;
@@ -61,11 +61,11 @@ template <bool Packed, class T, int V, std::size_t N>
 STIEFELX_HD void load_rows(T const* const (&columns)[N], index_t i, index_t rows,
                            entry_pack<T, V> (&packs)[N]) {
   if (Packed && i + V <= rows) {
-    unroll<N>([&](auto n) __attribute__((always_inline)) {
+    unroll<N>([&](index_t n) __attribute__((always_inline)) {
       packs[n] = *reinterpret_cast<entry_pack<T, V> const*>(columns[n] + i);
     });
   } else {
-    unroll<N>([&](auto n) __attribute__((always_inline)) {
+    unroll<N>([&](index_t n) __attribute__((always_inline)) {
       packs[n] = load_singly<T, V>(columns[n] + i, rows - i);
     });
   }
@@ -117,14 +117,14 @@ struct expert_columns {
     };
     if (is_packed && i + V <= rows) {
       entry_pack<Stored, V> stored[rank_tile];
-      unroll<rank_tile>([&](auto b) __attribute__((always_inline)) {
+      unroll<rank_tile>([&](index_t b) __attribute__((always_inline)) {
         stored[b] = *reinterpret_cast<entry_pack<Stored, V> const*>(column(b));
       });
-      unroll<rank_tile>([&](auto b) __attribute__((always_inline)) {
+      unroll<rank_tile>([&](index_t b) __attribute__((always_inline)) {
         tile[b] = b < left ? converted_pack<T>(stored[b]) : entry_pack<T, V>{};
       });
     } else {
-      unroll<rank_tile>([&](auto b) __attribute__((always_inline)) {
+      unroll<rank_tile>([&](index_t b) __attribute__((always_inline)) {
         tile[b] = load_singly<T, V>(column(b), b < left ? rows - i : 0);
       });
     }
@@ -135,12 +135,12 @@ struct expert_columns {
   STIEFELX_HD void load_along_rows(index_t i, index_t c, index_t left,
                                    entry_pack<T, V> (&tile)[rank_tile]) const {
     constexpr int across = pack_entries<Stored>;
-    unroll<V>([&](auto v) __attribute__((always_inline)) {
+    unroll<V>([&](index_t v) __attribute__((always_inline)) {
       // A row beyond the end is the last one once more, and then zero.
       bool const inside = i + v < rows;
       Stored const* const row = at(inside ? i + v : rows - 1, c);
-      unroll<rank_tile / across>([&](auto q) __attribute__((always_inline)) {
-        constexpr int first = decltype(q)::value * across;
+      unroll<rank_tile / across>([&](index_t q) __attribute__((always_inline)) {
+        index_t const first = q * across;
         entry_pack<T, across> pack{};
         if (is_packed) {
           if (first < left)
@@ -149,7 +149,7 @@ struct expert_columns {
         } else {
           pack = load_singly<T, across>(row + first, left - first);
         }
-        unroll<across>([&](auto w) __attribute__((always_inline)) {
+        unroll<across>([&](index_t w) __attribute__((always_inline)) {
           tile[first + w].entry[v] = inside ? pack.entry[w] : T(0);
         });
       });

@@ -40,7 +40,7 @@ struct routed_sums {
     auto* const order =
         reinterpret_cast<int*>(static_cast<pack*>(shared_memory()) + tokens_of_block * lanes);
     for (int t = 0; t < tokens; ++t)
-      unroll<V>([&](auto v) __attribute__((always_inline)) { sums[t * lanes].entry[v] = T(0); });
+      unroll<V>([&](index_t v) __attribute__((always_inline)) { sums[t * lanes].entry[v] = T(0); });
     sorted_slots const slots(order, ids, first, tokens * ids.slots);
     index_t const i = (block_y() * index_t{lanes} + thread_rank()) * V;
     if (i >= y.rows) return;
@@ -56,14 +56,14 @@ struct routed_sums {
           T const* const part = h.column(first + slots.token(n)) + slots.slot(n) * rank + b;
           // What lies beyond the slot is not read: its last entry is, again, and becomes zero.
           T weight[rank_tile];
-          unroll<rank_tile>([&](auto c) __attribute__((always_inline)) {
+          unroll<rank_tile>([&](index_t c) __attribute__((always_inline)) {
             weight[c] = part[c < left ? c : left - 1];
           });
           pack& place_of_sum = sums[slots.token(n) * lanes];
           pack sum = place_of_sum;
-          unroll<rank_tile>([&](auto c) __attribute__((always_inline)) {
+          unroll<rank_tile>([&](index_t c) __attribute__((always_inline)) {
             T const factor = c < left ? weight[c] : T(0);
-            unroll<V>([&](auto v) __attribute__((always_inline)) {
+            unroll<V>([&](index_t v) __attribute__((always_inline)) {
               sum.entry[v] += a[c].entry[v] * factor;
             });
           });
@@ -86,12 +86,12 @@ struct routed_sums {
     T const* const column[1] = {y.column(t)};
     pack was[1] = {};
     if (!from_zero) load_rows<Packed>(column, i, y.rows, was);
-    unroll<V>([&](auto v)
+    unroll<V>([&](index_t v)
                   __attribute__((always_inline)) { was[0].entry[v] += factor * sum.entry[v]; });
     if (Packed && i + V <= y.rows) {
       *reinterpret_cast<pack*>(y.column(t) + i) = was[0];
     } else {
-      unroll<V>([&](auto v) __attribute__((always_inline)) {
+      unroll<V>([&](index_t v) __attribute__((always_inline)) {
         if (i + v < y.rows) y(i + v, t) = was[0].entry[v];
       });
     }
