@@ -222,9 +222,10 @@ BOOST_AUTO_TEST_CASE_TEMPLATE(cholesky_reports_a_nan, Case, complex_cases) {
   place<Case> p;
   using S = typename Case::scalar;
   for (index_t n : {1, 2, 49, 101}) {
+    matrix_x<S> const whole = positive_matrix<S>(n, 10, 1);
     for (auto const& [i, j] : {std::pair(index_t(0), index_t(0)), std::pair(index_t(0), n - 1),
                                std::pair(n / 2, n - 1), std::pair(n - 1, n - 1)}) {
-      matrix_x<S> g = positive_matrix<S>(n, 10, 1);
+      matrix_x<S> g = whole;
       g(i, j) = not_a_number<S>();
       auto status = status_matrix<typename Case::backend>(p.ctx);
       auto x = p.up(g);

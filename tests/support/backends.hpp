@@ -18,6 +18,9 @@
 #include <stiefelx/host/verbs.hpp>
 #include <support/archetype/batch.hpp>
 #include <support/archetype/verbs.hpp>
+#if defined(STIEFELX_TEST_INSTANCES)
+#include <support/instances.hpp>
+#endif
 #endif
 #if defined(STIEFELX_TEST_ON_DEVICE)
 #include <support/device_backend.hpp>

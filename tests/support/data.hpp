@@ -76,12 +76,15 @@ matrix_x<S> orthonormal_frame(index_t n, index_t p, std::uint64_t seed) {
   auto const reflect = [&](matrix_x<wide>& m, index_t k, index_t from) {
     wide along(0);
     double square = 0;
+    wide const* const direction = v.data() + from * n;
+    wide* const column = m.data() + k * n;
     for (index_t i = from; i < n; ++i) {
-      along += Eigen::numext::conj(v(i, from)) * m(i, k);
-      square += Eigen::numext::abs2(v(i, from));
+      along += Eigen::numext::conj(direction[i]) * column[i];
+      square += Eigen::numext::abs2(direction[i]);
     }
     if (square == 0) return;
-    for (index_t i = from; i < n; ++i) m(i, k) -= v(i, from) * (along * (2 / square));
+    wide const part = along * (2 / square);
+    for (index_t i = from; i < n; ++i) column[i] -= direction[i] * part;
   };
   for (index_t j = 0; j < p; ++j) {
     double square = 0;

@@ -94,6 +94,91 @@ void solve_left_adjoint_block(R const& r, B&& b) {
       b(j, c) = (b(j, c) - r.col(j).head(j).dot(b.col(c).head(j))) / Eigen::numext::conj(r(j, j));
 }
 
+// f(g) with a plain view of a dynamic g, so that what is long is compiled once for every owner of such
+// memory; with g itself where its size is static or its memory is not plain.
+template <class F, class... G>
+decltype(auto) with_plain_views(F const& f, G&... g) {
+  if constexpr (((is_plain<G> && !is_fixed<plain_t<G, scalar_t<G>>>) && ...))
+    return f(view_of(g)...);
+  else
+    return f(g...);
+}
+
+// cholesky() by blocks. Returns status bits.
+template <class G>
+int cholesky_by_blocks(context& ctx, G& g) {
+  int bits = 0;
+  index_t const n = g.cols();
+  for (index_t k = 0; k < n; k += factor_block) {
+    index_t const b = std::min(factor_block, n - k), rest = n - k - b;
+    auto diagonal = g.block(k, k, b, b);
+    bits |= cholesky_block(diagonal);
+    if (rest == 0) continue;
+    auto panel = g.block(k, k + b, b, rest);
+    solve_left_adjoint_block(diagonal, panel);
+    auto trailing = g.block(k + b, k + b, rest, rest);
+    multiply_add(ctx, -1, panel.adjoint(), panel, trailing);
+  }
+  for (index_t j = 0; j < n; ++j) g.col(j).tail(n - 1 - j).setZero();
+  return bits;
+}
+
+// solve_right() by blocks.
+template <class R, class Y>
+void solve_right_by_blocks(context& ctx, R& r, Y& y) {
+  index_t const n = r.cols();
+  for (index_t k = 0; k < n; k += factor_block) {
+    index_t const b = std::min(factor_block, n - k);
+    auto now = y.middleCols(k, b);
+    if (k > 0) multiply_add(ctx, -1, y.middleCols(0, k), r.block(0, k, k, b), now);
+    solve_right_block(r.block(k, k, b, b), now);
+  }
+}
+
+// solve() by blocks. Returns status bits.
+template <class A, class B>
+int solve_by_blocks(context& ctx, A& a, B& b) {
+  int bits = 0;
+  index_t const n = a.cols();
+  for (index_t k = 0; k < n; k += factor_block) {
+    index_t const w = std::min(factor_block, n - k), rest = n - k - w;
+    for (index_t j = k; j < k + w; ++j) {
+      index_t pivot = 0;
+      a.col(j).tail(n - j).cwiseAbs().maxCoeff(&pivot);
+      if (pivot != 0) {
+        a.row(j).swap(a.row(j + pivot));
+        b.row(j).swap(b.row(j + pivot));
+      }
+      // Behind such a pivot nothing is finite, so later ones tell nothing.
+      if (bits == 0) bits = pivot_bits(a.col(j).tail(n - j));
+      a.col(j).tail(n - j - 1) /= a(j, j);
+      for (index_t c = j + 1; c < k + w; ++c)
+        a.col(c).tail(n - j - 1) -= a.col(j).tail(n - j - 1) * a(j, c);
+    }
+    auto const substitute = [&](auto&& part) {
+      for (index_t c = 0; c < part.cols(); ++c)
+        for (index_t j = k; j < k + w; ++j)
+          part.col(c).segment(j + 1, k + w - 1 - j) -=
+              a.col(j).segment(j + 1, k + w - 1 - j) * part(j, c);
+    };
+    substitute(b);
+    if (rest == 0) continue;
+    auto trailing = a.middleCols(k + w, rest);
+    substitute(trailing);
+    auto const lower = a.block(k + w, k, rest, w);
+    auto lower_b = b.middleRows(k + w, rest);
+    auto lower_a = trailing.middleRows(k + w, rest);
+    multiply_add(ctx, -1, lower, b.middleRows(k, w), lower_b);
+    multiply_add(ctx, -1, lower, trailing.middleRows(k, w), lower_a);
+  }
+  for (index_t c = 0; c < b.cols(); ++c)
+    for (index_t j = n - 1; j >= 0; --j) {
+      b(j, c) /= a(j, j);
+      b.col(c).head(j) -= a.col(j).head(j) * b(j, c);
+    }
+  return bits;
+}
+
 }  // namespace detail
 
 /// \brief A scratch Gram matrix y^H y, Hermitian to the bit.
@@ -141,17 +226,7 @@ void cholesky(context& ctx, G&& g, Status&& status) {
       return;
     }
   }
-  for (index_t k = 0; k < n; k += detail::factor_block) {
-    index_t const b = std::min(detail::factor_block, n - k), rest = n - k - b;
-    auto diagonal = g.block(k, k, b, b);
-    bits |= detail::cholesky_block(diagonal);
-    if (rest == 0) continue;
-    auto panel = g.block(k, k + b, b, rest);
-    detail::solve_left_adjoint_block(diagonal, panel);
-    auto trailing = g.block(k + b, k + b, rest, rest);
-    multiply_add(ctx, -1, panel.adjoint(), panel, trailing);
-  }
-  for (index_t j = 0; j < n; ++j) g.col(j).tail(n - 1 - j).setZero();
+  bits = detail::with_plain_views([&](auto&& m) { return detail::cholesky_by_blocks(ctx, m); }, g);
   if (bits != 0) raise(ctx, status, bits);
 }
 
@@ -176,13 +251,9 @@ void solve_right(context& ctx, R const& r, Y&& y) {
       return;
     }
   }
-  index_t const n = r.cols();
-  for (index_t k = 0; k < n; k += detail::factor_block) {
-    index_t const b = std::min(detail::factor_block, n - k);
-    auto now = y.middleCols(k, b);
-    if (k > 0) multiply_add(ctx, -1, y.middleCols(0, k), r.block(0, k, k, b), now);
-    detail::solve_right_block(r.block(k, k, b, b), now);
-  }
+  detail::with_plain_views(
+      [&](auto&& triangle, auto&& rows) { detail::solve_right_by_blocks(ctx, triangle, rows); }, r,
+      y);
 }
 
 /// \brief b = a^-1 b by LU with partial pivoting.
@@ -196,44 +267,8 @@ void solve_right(context& ctx, R const& r, Y&& y) {
 /// \param[in,out] status  1 x 1 int, or no_status{}
 template <EigenOutput A, EigenOutput B, class Status>
 void solve(context& ctx, A&& a, B&& b, Status&& status) {
-  int bits = 0;
-  index_t const n = a.cols();
-  for (index_t k = 0; k < n; k += detail::factor_block) {
-    index_t const w = std::min(detail::factor_block, n - k), rest = n - k - w;
-    for (index_t j = k; j < k + w; ++j) {
-      index_t pivot = 0;
-      a.col(j).tail(n - j).cwiseAbs().maxCoeff(&pivot);
-      if (pivot != 0) {
-        a.row(j).swap(a.row(j + pivot));
-        b.row(j).swap(b.row(j + pivot));
-      }
-      // Behind such a pivot nothing is finite, so later ones tell nothing.
-      if (bits == 0) bits = detail::pivot_bits(a.col(j).tail(n - j));
-      a.col(j).tail(n - j - 1) /= a(j, j);
-      for (index_t c = j + 1; c < k + w; ++c)
-        a.col(c).tail(n - j - 1) -= a.col(j).tail(n - j - 1) * a(j, c);
-    }
-    auto const substitute = [&](auto&& part) {
-      for (index_t c = 0; c < part.cols(); ++c)
-        for (index_t j = k; j < k + w; ++j)
-          part.col(c).segment(j + 1, k + w - 1 - j) -=
-              a.col(j).segment(j + 1, k + w - 1 - j) * part(j, c);
-    };
-    substitute(b);
-    if (rest == 0) continue;
-    auto trailing = a.middleCols(k + w, rest);
-    substitute(trailing);
-    auto const lower = a.block(k + w, k, rest, w);
-    auto lower_b = b.middleRows(k + w, rest);
-    auto lower_a = trailing.middleRows(k + w, rest);
-    multiply_add(ctx, -1, lower, b.middleRows(k, w), lower_b);
-    multiply_add(ctx, -1, lower, trailing.middleRows(k, w), lower_a);
-  }
-  for (index_t c = 0; c < b.cols(); ++c)
-    for (index_t j = n - 1; j >= 0; --j) {
-      b(j, c) /= a(j, j);
-      b.col(c).head(j) -= a.col(j).head(j) * b(j, c);
-    }
+  int const bits = detail::with_plain_views(
+      [&](auto&& m, auto&& y) { return detail::solve_by_blocks(ctx, m, y); }, a, b);
   if (bits != 0) raise(ctx, status, bits);
 }
 

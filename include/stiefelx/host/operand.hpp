@@ -56,9 +56,15 @@ auto operand_of(A const& a) {
 template <class S>
 using plain_view = Eigen::Map<dynamic_matrix<S>, Eigen::Unaligned, Eigen::OuterStride<>>;
 
+template <class S>
+using plain_const_view =
+    Eigen::Map<dynamic_matrix<S> const, Eigen::Unaligned, Eigen::OuterStride<>>;
+
 template <class C>
-plain_view<scalar_t<C>> view_of(C& c) {
-  return {c.data(), c.rows(), c.cols(), Eigen::OuterStride<>(c.outerStride())};
+auto view_of(C& c) {
+  using S = scalar_t<C>;
+  using View = std::conditional_t<std::is_const_v<C>, plain_const_view<S>, plain_view<S>>;
+  return View(c.data(), c.rows(), c.cols(), Eigen::OuterStride<>(c.outerStride()));
 }
 
 }  // namespace detail
