@@ -3,7 +3,7 @@
 
 import unittest
 
-from interpreter import Fault
+from interpreter import Fault, Unsupported
 from ptx_text import launch
 
 
@@ -76,6 +76,17 @@ class Checks(unittest.TestCase):
         self.stopped("divergent barrier", "setp.lt.u32 %p1, %r1, 32;\n@%p1 bra LOW;\nbar.sync 0;\n"
                      "bra END;\nLOW: bar.sync 0;\nEND:", threads=64)
         self.stopped("divergent barrier", "setp.lt.u32 %p1, %r1, 5;\n@%p1 bar.sync 0;")
+
+    def test_lines_that_nobody_reaches_are_known_too(self):
+        like = "add.u32 %r4, %r5, %r6;\nsetp.lt.u32 %p1, %r4, 1;\nselp.u32 %r4, %r5, %r6, %p1;\n" \
+            "and.pred %p1, %p2, 1;\nld.param.u64 %rd4, [p];\n"
+        launch(like + "bra END;\nadd.u32 %r7, %r8, 5;\nselp.u32 %r4, 3, 4, 1;\nEND:")
+        for line in ("add.u32 %r7, %p1, %r8;", "add.u32 %r7, %r8, nobody;",
+                     "add.u32 %p1, %r4, %r5;", "add.u32 %r7, %r8, 08;", "bra NOWHERE;",
+                     "selp.u32 %r4, %r5, %r6, 2;", "bar.sync 1;", "ld.param.u64 %rd4, [q];",
+                     "@%p9 fns.b32 %r4, %r5, 1, 1;"):
+            with self.assertRaises(Unsupported, msg=line):
+                launch(f"{like}bra END;\n{line}\nEND:")
 
     def test_a_loop_without_end_and_a_trap_are_stopped(self):
         self.stopped("trap", "trap;")

@@ -14,6 +14,7 @@ the table's does not; that is all that can be said, so without a mistake the exi
 have to be spilled, wide loads and stores that are split, a kernel that is not there.
 """
 
+import gc
 import os
 import pathlib
 import re
@@ -251,6 +252,7 @@ def finds_seed(seed, table, rows):
 
 
 def main():
+    gc.disable()  # there are very many objects, and all of them are needed
     seed = sys.argv[2] if "--seed" in sys.argv else None
     families = [f for f in FAMILIES if any(FOLDER.glob(f"{f}.*.ptx"))]
     if not families or seed and SEEDED[seed] not in families:

@@ -40,6 +40,8 @@ def shift(opcode, _):
 
     def compute(a, amount):
         far = amount >= bits
+        if not np.count_nonzero(far):
+            return a << amount.astype(to) if name == "shl" else a >> amount.astype(to)
         by = np.where(far, np.uint32(bits - 1), amount).astype(to)
         out = a << by if name == "shl" else a >> by
         # Beyond its width a number with a sign shifts in copies of it; bits-1 places do the same.

@@ -12,9 +12,8 @@ import numpy as np
 
 from .faults import Fault, Unsupported
 from .memory import PerLane
-from .parser import SIZES
 from .races import RaceCheck, Threads
-from .translation import JUMP, LATER, STEP, Translator
+from .translation import JUMP, STEP, Translator
 
 
 class Launch:
@@ -121,12 +120,9 @@ class Launch:
     def watch(self):
         """Race checks with places as large as the smallest access."""
         grain = {"shared": 8, "global": 8}
-        for line in self.lines:
-            op = line.source.opcode
-            if op[0] in ("ld", "st", "atom", "red", "ldu"):
-                size = min(SIZES.get(op[-1], 1), 8)
-                named = [s for s in grain if s in op]
-                for s in named or grain:
+        for _, _, function, _ in self.translator.within:
+            for space, size in function.accesses:
+                for s in (space,) if space else grain:
                     grain[s] = min(grain[s], size)
         self.races = {
             "shared": RaceCheck("shared", len(self.shared.bytes.content), grain["shared"],
@@ -141,54 +137,59 @@ class Launch:
         old = np.seterr(all="ignore")
         try:
             self.pc[:] = self.starts[self.kernel.name]
-            while not self.done.all():
+            while np.count_nonzero(self.done) < self.lanes:
                 self.go_on()
         finally:
             np.seterr(**old)
+            # Lines know the launch and the launch its lines: without them, memory is given back.
+            self.lines, self.translator = [], None
         return self.count
 
     def go_on(self):
         """Steps the lanes at the lowest program counter until they meet others or part."""
-        active = ~(self.done | self.waiting)
-        if not active.any():
-            self.stuck()
-        at = int(self.pc[active].min())
-        mask = active & (self.pc == at)
-        others = active & ~mask
-        meet = int(self.pc[others].min()) if others.any() else len(self.lines) + 1
-        whole = bool(mask.all())
         lines, steps = self.lines, 0
+        nowhere = len(lines) + 1
+        places = np.where(self.done | self.waiting, nowhere, self.pc)
+        at = int(places.min())
+        if at == nowhere:
+            self.stuck()
+        mask = places == at
+        places[mask] = nowhere
+        meet = int(places.min())
+        size = np.count_nonzero(mask)
+        whole = size == self.lanes
         while at < meet:
             line = lines[at]
-            if line.kind == LATER:
-                line = lines[at] = self.translator.translate_line(line)
+            if line is None:
+                line = lines[at] = self.translator.line(at)
             steps += 1
             if steps > self.limit:
                 raise Fault("no end", f"{self.limit} steps were not enough")
-            if line.guard is None:
+            kind, action, guard, negated, _ = line
+            if guard is None:
                 live, some, every = mask, True, True
             else:
-                live = mask & (line.guard != line.negated)
-                some = bool(live.any())
-                every = some and bool((live == mask).all())
+                live = np.greater(mask, guard) if negated else mask & guard
+                some = np.count_nonzero(live)
+                every = some == size
             try:
-                if line.kind == STEP:
+                if kind == STEP:
                     if some:
-                        line.action(None if whole and every else live)
+                        action(None if whole and every else live)
                     at += 1
                 elif not some:
                     at += 1
-                elif line.kind == JUMP:
+                elif kind == JUMP:
                     if every:
-                        at = line.action
+                        at = action
                     else:
                         self.pc[mask] = at + 1
-                        self.pc[live] = line.action
+                        self.pc[live] = action
                         break
                 else:
                     self.pc[mask] = at + 1
                     self.pc[live] = at
-                    if not line.action(live, at) or not every:
+                    if not action(live, at) or not every:
                         break
                     at += 1
             except (Fault, Unsupported) as fault:
@@ -205,7 +206,7 @@ class Launch:
     def stuck(self):
         """Nobody can go on: says who waits for whom."""
         k = int(np.flatnonzero(self.waiting & ~self.done)[0])
-        line = self.lines[self.pc[k]].source
+        line = self.translator.source_of(self.pc[k])
         block = self.block_of == self.block_of[k]
         what = "divergent barrier" if line.opcode[0] in ("bar", "barrier") and (
             "warp" not in line.opcode) else "missing lanes"
@@ -219,7 +220,7 @@ class Launch:
             others.append(f"{int(gone.sum())} have ended")
         for at in np.unique(self.pc[rest]):
             others.append(f"{int((rest & (self.pc == at)).sum())} wait at "
-                          f"`{self.lines[at].source.line}`")
+                          f"`{self.translator.source_of(at).line}`")
         if what == "missing lanes" and not others:
             others.append("the mask names lanes that are not there")
         raise Fault(what, f"{int(here.sum())} threads of block {self.block_of[k]} wait at "
@@ -247,6 +248,11 @@ class Launch:
 
     def together(self, live, at, members):
         """Releases and returns the lanes at this line whose warps are there as their masks say."""
+        if not np.count_nonzero(self.waiting):
+            late = live & (members != self.lane_bits(live))
+            if not np.count_nonzero(late):
+                self.pc[live] = at + 1
+                return live
         self.waiting |= live
         here = self.waiting & (self.pc == at)
         there = self.lane_bits(here)

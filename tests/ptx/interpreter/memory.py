@@ -23,11 +23,15 @@ class Bytes:
         self.written = np.zeros(size, np.uint8)
         self.views = {n: (self.content.view(RAW[n]), self.written.view(RAW[n])) for n in RAW}
 
-    def read(self, at, size):
-        """Values of `size` bytes at multiples of it, and which of them were written in full."""
+    def read(self, at, size, count=1):
+        """`count` values of `size` bytes each at multiples of it, and None or which of them were
+        not written in full."""
         content, written = self.views[size]
         index = at // size
-        return content[index], written[index] == WRITTEN[size]
+        if count > 1:
+            index = np.arange(count)[:, None] + index
+        missing = written[index] != WRITTEN[size]
+        return content[index], missing if np.count_nonzero(missing) else None
 
     def write(self, at, values):
         size = values.dtype.itemsize
@@ -133,10 +137,10 @@ class GlobalMemory:
         a = addresses.view(np.int64)
         if not len(starts):
             raise Fault("out of bounds", f"{what} of {size} bytes at {int(a[0]):#x}: no memory")
-        k = np.searchsorted(starts, a, "right") - 1
+        k = starts.searchsorted(a, "right") - 1
         inside = a - starts[k]
         bad = (k < 0) | (inside + size > sizes[k])
-        if bad.any():
+        if np.count_nonzero(bad):
             k = np.flatnonzero(bad)[0]
             raise Fault("out of bounds", f"{what} of {size} bytes at {self.place(a[k])}", k)
         return offsets[k] + inside
@@ -152,8 +156,8 @@ class PerLane:
 
     def translate(self, addresses, size, what, owner):
         a = addresses.astype(np.int64)
-        bad = (a < 0) | (a + size > self.size)
-        if bad.any():
+        bad = (a < 0) | (a > self.size - size)
+        if np.count_nonzero(bad):
             k = np.flatnonzero(bad)[0]
             raise Fault("out of bounds", f"{what} of {size} bytes at byte {int(a[k])} of "
                         f"{self.size} bytes of {self.name} memory", k)

@@ -5,6 +5,7 @@ Names of registers and of parameter variables are made unique by their scope, so
 inline assembly and of calls can reuse theirs: the third scope of function f knows %p as `f/3/%p`.
 """
 
+import functools
 import re
 from dataclasses import dataclass, field, replace
 
@@ -28,13 +29,18 @@ class Variable:
 
 @dataclass
 class Instruction:
-    """One statement: @negated guard, opcode split at its dots, operands as text."""
+    """One statement: @negated guard, opcode split at its dots, operands as text, which `rest` has
+    in one."""
     opcode: list
-    operands: list
+    rest: str
     guard: str = ""
     negated: bool = False
     line: str = ""
     names: dict = field(default_factory=dict)
+
+    @functools.cached_property
+    def operands(self):
+        return split_list(self.rest)
 
 
 @dataclass
@@ -50,20 +56,39 @@ class Function:
     labels: dict = field(default_factory=dict)
     tables: dict = field(default_factory=dict)
 
+    @functools.cached_property
+    def accesses(self):
+        """(state space or "", bytes of a value) of the loads, stores and atomics."""
+        return {(next((s for s in ("shared", "global") if s in i.opcode), ""),
+                 min(SIZES.get(i.opcode[-1], 1), 8))
+                for i in self.code if i.opcode[0] in ("ld", "st", "atom", "red", "ldu")}
+
 
 @dataclass
 class Module:
-    """A file of PTX. `translated` names the functions of which a launch has known every line."""
+    """A file of PTX. `translated` names the functions of which a launch has known every line,
+    `kinds` says what these lines were like."""
     functions: dict = field(default_factory=dict)
     variables: dict = field(default_factory=dict)
     translated: set = field(default_factory=set)
+    kinds: set = field(default_factory=set)
 
     def entries(self):
         return [f for f in self.functions.values() if f.entry]
 
 
+BRACKET = re.compile(r"[\[({]")
+PART = re.compile(r"(?:[^,\[({\])}]|[\[({][^\[({\])}]*[\])}])+")
+PARTS = re.compile(rf"{PART.pattern}(?:,{PART.pattern})*")
+
+
 def split_list(text):
     """Parts between the commas that stand outside of all brackets."""
+    if not BRACKET.search(text):
+        parts = [part.strip() for part in text.split(",")]
+        return parts if parts[-1] else parts[:-1]
+    if PARTS.fullmatch(text):
+        return [part.strip() for part in PART.findall(text)]
     parts, depth, start = [], 0, 0
     for i, c in enumerate(text):
         depth += (c in "{[(") - (c in "}])")
@@ -118,28 +143,33 @@ def variable(text):
     return Variable(name, space, align, size, initial, ".extern" in text)
 
 
+STATEMENT = re.compile(r"""\s*(?:(?P<scope>[{}]) | (?P<label>[$%\w]+)\s*:(?!:)
+                           | \.(?:loc|file)\b[^\n;]*\n | (?P<text>[^;]*);)""", re.X)
+
+
 def statements(body):
     """Yields '{' and '}' of scopes, 'label:' and the text of each statement."""
-    text, i = "", 0
-    while i < len(body):
-        c = body[i]
-        if c == ";":
-            yield text.strip()
-            text = ""
-        elif c == "{" and not text.strip():
-            yield "{"
-        elif c == "}" and not text.strip():
-            yield "}"
-        elif c == ":" and re.fullmatch(r"\s*[$%\w]+\s*", text) and body[i + 1:i + 2] != ":":
-            yield text.strip() + ":"
-            text = ""
-        elif c == "\n" and re.match(r"\s*\.(loc|file)\b", text):
-            text = ""
-        else:
-            text += c
-        i += 1
-    if text.strip():
-        raise Unsupported(f"text after the last statement: {text.strip()}")
+    at = 0
+    while found := STATEMENT.match(body, at):
+        at = found.end()
+        kind = found.lastgroup
+        if kind == "text":
+            yield found["text"].rstrip()
+        elif kind == "scope":
+            yield found["scope"]
+        elif kind == "label":
+            yield found["label"] + ":"
+    if body[at:].strip():
+        raise Unsupported(f"text after the last statement: {body[at:].strip()}")
+
+
+INSTRUCTION = re.compile(r"(?:@(!?)([%\w$]+)\s+)?([\w.:]+)\s*(.*)")
+
+
+@functools.lru_cache(maxsize=None)
+def opcode_of(text):
+    """The parts of an opcode, one list for all lines that have it."""
+    return text.split(".")
 
 
 class BodyParser:
@@ -172,8 +202,9 @@ class BodyParser:
             many = re.fullmatch(r"(%?[\w$]+)<(\d+)>", name)
             names = [f"{many.group(1)}{k}" for k in range(int(many.group(2)))] if many else [name]
             for n in names:
-                self.declare(n, self.unique(n))
-                self.function.registers[self.unique(n)] = kind
+                unique = self.unique(n)
+                self.declare(n, unique)
+                self.function.registers[unique] = kind
 
     def run(self, body):
         f = self.function
@@ -194,9 +225,11 @@ class BodyParser:
                 frozen = None
             elif text.startswith(".branchtargets"):
                 f.tables[self.label] = split_list(text[len(".branchtargets"):])
-            elif re.match(r"\.(pragma|callprototype|loc|file)\b", text) or not text:
+            elif not text:
                 continue
             elif text.startswith("."):
+                if re.match(r"\.(pragma|callprototype|loc|file)\b", text):
+                    continue
                 v = variable(text)
                 if v is None:
                     raise Unsupported(f"declaration {text}")
@@ -213,22 +246,22 @@ class BodyParser:
 
     @staticmethod
     def instruction(text, names):
-        line = re.sub(r"\s+", " ", text)
-        found = re.match(r"(?:@(!?)([%\w$]+)\s+)?([\w.:]+)\s*(.*)", line)
+        line = " ".join(text.split())
+        found = INSTRUCTION.match(line)
         if not found:
             raise Unsupported(f"statement {line}")
         negated, guard, opcode, rest = found.groups()
-        return Instruction(opcode.split("."), split_list(rest), names.get(guard, guard) or "",
+        return Instruction(opcode_of(opcode), rest, names.get(guard, guard) or "",
                            bool(negated), line, names)
 
 
 def matching(text, start):
     """Position of the brace that closes the one at `start`."""
     depth = 0
-    for i in range(start, len(text)):
-        depth += (text[i] == "{") - (text[i] == "}")
+    for brace in re.compile("[{}]").finditer(text, start):
+        depth += 1 if brace.group() == "{" else -1
         if depth == 0:
-            return i
+            return brace.start()
     raise Unsupported("a brace is never closed")
 
 

@@ -8,71 +8,74 @@ blocks). Shuffles order no memory. Atomics of one place need nothing between the
 
 import numpy as np
 
-from .faults import Fault
+from .faults import Fault, Unsupported
 
-# Numbers are kept plus one, so that tables of zeros, which cost nothing untouched, know nobody.
-NOBODY, SEVERAL = 0, -1
+# A thread's name has the numbers of its block, its warp and its lane in fields of one integer, from
+# the top. They are kept plus one, so that tables of zeros, which cost nothing untouched, know
+# nobody; a field of ones says that there were several.
+WARP, BLOCK, TOP = 22, 42, 63
+LANES, WARPS, BLOCKS = (1 << WARP) - 1, (1 << BLOCK) - (1 << WARP), (1 << TOP) - (1 << BLOCK)
+# When: barriers of the block above those of the warp.
+EPOCH = 1 << 32
 
 
 class Threads:
-    """Numbers of a launch's threads, and the barriers each of them has passed."""
+    """Names of a launch's threads, and the barriers each of them has passed."""
 
     def __init__(self, block_of, warp_of, thread_of):
-        self.block, self.warp, self.thread = block_of, warp_of, thread_of
         lanes = len(block_of)
-        self.block_epoch = np.zeros(lanes, np.int64)
-        self.warp_epoch = np.zeros(lanes, np.int64)
+        if lanes >= min(LANES, WARPS >> WARP, BLOCKS >> BLOCK):
+            raise Unsupported(f"a launch of {lanes} threads")
+        self.block, self.thread = block_of, thread_of
+        self.name = ((block_of + 1) << BLOCK) + ((warp_of + 1) << WARP) + np.arange(1, lanes + 1)
+        self.when = np.zeros(lanes, np.int64)
 
     def barrier(self, lanes):
-        self.block_epoch[lanes] += 1
-        self.warp_epoch[lanes] += 1
+        self.when[lanes] += EPOCH + 1
 
     def warp_barrier(self, lanes):
-        self.warp_epoch[lanes] += 1
+        self.when[lanes] += 1
 
 
 class Record:
-    """One kind of access to every place: its threads and their epochs."""
+    """One kind of access to every place: its threads and when they came."""
 
     def __init__(self, name, places):
         self.name = name
-        self.lane, self.warp, self.block = (np.zeros(places, np.int64) for _ in range(3))
-        self.block_epoch = np.zeros(places, np.int64)
-        self.warp_epoch = np.zeros(places, np.int64)
+        self.who, self.when = (np.zeros(places, np.int64) for _ in range(2))
         self.used = False
 
-    def against(self, at, lanes, threads):
-        """Which of these accesses nothing orders after the recorded ones of other threads."""
-        block = self.block[at]
-        some = block != NOBODY
-        if not some.any():
-            return some
-        other_block = block != threads.block[lanes] + 1
-        here = self.block_epoch[at] == threads.block_epoch[lanes]
-        warp = self.warp[at]
-        other_warp = here & (warp != threads.warp[lanes] + 1)
-        lane = self.lane[at]
-        other_lane = (here & (self.warp_epoch[at] == threads.warp_epoch[lanes])
-                      & (lane != lanes + 1))
-        return some & (other_block | other_warp | other_lane)
+    def against(self, at, names, when):
+        """Which of these accesses nothing orders after the recorded ones of other threads, or None
+        if none."""
+        was = self.who[at]
+        differ = np.where(was == 0, 0, was ^ names)
+        if not np.count_nonzero(differ):
+            return None
+        passed = self.when[at] ^ when
+        bad = ((differ >= 1 << BLOCK) | (passed < EPOCH) & (differ >= 1 << WARP)
+               | (passed == 0) & (differ != 0))
+        return bad if np.count_nonzero(bad) else None
 
-    def enter(self, at, lanes, threads):
-        """Adds accesses; threads that share a place in one epoch become SEVERAL."""
+    def enter(self, at, names, when):
+        """Adds accesses; threads that share a place in one epoch become several. Returns whether
+        some of these accesses share one."""
+        was, before = self.who[at], self.when[at] if self.used else when
         self.used = True
-        block, warp, lane = threads.block[lanes] + 1, threads.warp[lanes] + 1, lanes + 1
-        was_block, was_warp, was_lane = self.block[at], self.warp[at], self.lane[at]
-        here = self.block_epoch[at] == threads.block_epoch[lanes]
-        same_block = was_block == block
-        many_blocks = (was_block != NOBODY) & ~same_block
-        many_warps = same_block & here & (was_warp != warp)
-        many_lanes = (same_block & here & (self.warp_epoch[at] == threads.warp_epoch[lanes])
-                      & (was_lane != lane))
-        self.block[at], self.warp[at], self.lane[at] = block, warp, lane
-        self.block_epoch[at] = threads.block_epoch[lanes]
-        self.warp_epoch[at] = threads.warp_epoch[lanes]
-        self.block[at[many_blocks | (self.block[at] != block)]] = SEVERAL
-        self.warp[at[many_warps | (self.warp[at] != warp)]] = SEVERAL
-        self.lane[at[many_lanes | (self.lane[at] != lane)]] = SEVERAL
+        self.who[at], self.when[at] = names, when
+        lost = self.who[at] ^ names
+        shared = np.count_nonzero(lost) > 0
+        differ = np.where(was == 0, 0, was ^ names)
+        if shared or np.count_nonzero(differ):
+            passed = before ^ when
+            passed[differ >= 1 << BLOCK] = EPOCH
+            for several, many in (
+                    (BLOCKS, (differ | lost) >= 1 << BLOCK),
+                    (WARPS, ((passed < EPOCH) & (differ & WARPS != 0)) | (lost & WARPS != 0)),
+                    (LANES, ((passed == 0) & (differ & LANES != 0)) | (lost & LANES != 0))):
+                places = at[many]
+                self.who[places] |= several
+        return shared
 
 
 class RaceCheck:
@@ -81,14 +84,16 @@ class RaceCheck:
     def __init__(self, name, size, grain, threads):
         self.name, self.grain, self.threads = name, grain, threads
         places = size // grain + 1
-        self.reads, self.writes, self.atomics = (
-            Record(n, places) for n in ("read", "write", "atomic"))
+        reads, writes, atomics = (Record(n, places) for n in ("read", "write", "atomic"))
+        self.own = {"read": reads, "write": writes, "atomic": atomics}
+        self.others = {"read": (writes, atomics), "write": (writes, atomics, reads),
+                       "atomic": (writes, reads)}
 
-    def stop(self, bad, at, lanes, what, record, described):
+    def stop(self, bad, at, names, what, record, described):
         k = np.flatnonzero(bad)[0]
-        other, t = int(record.lane[at[k]]) - 1, self.threads
-        first = int(lanes[k])
-        who = "several threads" if other < 0 else (
+        other, first = (int(n & LANES) - 1 for n in (record.who[at[k]], names[k]))
+        t = self.threads
+        who = "several threads" if other == LANES - 1 else (
             f"block {t.block[other]} thread {t.thread[other]}")
         raise Fault("race", f"{self.name} memory, {described(int(at[k]) * self.grain)}: {what} by "
                     f"block {t.block[first]} thread {t.thread[first]} is not ordered "
@@ -96,19 +101,16 @@ class RaceCheck:
 
     def access(self, what, at, size, lanes, described):
         """what: 'read', 'write' or 'atomic' of `size` bytes at offsets `at` by these lanes."""
-        own = {"read": self.reads, "write": self.writes, "atomic": self.atomics}[what]
-        against = [r for r in (self.writes, self.atomics, self.reads)
-                   if r.used and not (what == "read" and r is self.reads)
-                   and not (what == "atomic" and r is self.atomics)]
-        first = at // self.grain
-        for k in range(max(size // self.grain, 1)):
-            place = first + k
-            for record in against:
-                bad = record.against(place, lanes, self.threads)
-                if bad.any():
-                    self.stop(bad, place, lanes, what, record, described)
-            own.enter(place, lanes, self.threads)
-            if what == "write":
-                bad = own.lane[place] != lanes + 1
-                if bad.any():
-                    self.stop(bad, place, lanes, what, own, described)
+        place, names, when = at // self.grain, self.threads.name[lanes], self.threads.when[lanes]
+        count = size // self.grain
+        if count > 1:
+            place = (place[:, None] + np.arange(count)).reshape(-1)
+            names, when = names.repeat(count), when.repeat(count)
+        for record in self.others[what]:
+            if record.used:
+                bad = record.against(place, names, when)
+                if bad is not None:
+                    self.stop(bad, place, names, what, record, described)
+        own = self.own[what]
+        if own.enter(place, names, when) and what == "write":
+            self.stop(own.who[place] != names, place, names, what, own, described)

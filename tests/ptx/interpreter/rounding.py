@@ -17,9 +17,11 @@ def step(x, up):
 
 def toward_odd(sum_, error):
     """The sum rounded to odd, from its nearest double and the error of that."""
+    if not np.count_nonzero(error):
+        return sum_
     even = (np.ascontiguousarray(sum_).view(U64) & np.uint64(1)) == 0
     move = (error != 0) & even & np.isfinite(sum_) & np.isfinite(error)
-    return np.where(move, step(sum_, error > 0), sum_) if move.any() else sum_
+    return np.where(move, step(sum_, error > 0), sum_) if np.count_nonzero(move) else sum_
 
 
 def two_sum(a, b):
@@ -50,12 +52,15 @@ def fma64(a, b, c):
     s, t = two_sum(c, e)
     v, w = two_sum(p, s)
     out = v + toward_odd(*two_sum(w, t))
+    size = np.abs(p)
+    largest = np.maximum(np.maximum(np.abs(a), np.abs(b)), np.maximum(np.abs(c), size))
+    if np.minimum.reduce(size) >= 1e-230 and np.maximum.reduce(largest) <= 1e270:
+        return out
     simple = (a == 0) | (b == 0) | ~np.isfinite(a) | ~np.isfinite(b) | ~np.isfinite(c)
-    if simple.any():
+    if np.count_nonzero(simple):
         out = np.where(simple, p + c, out)
-    largest = np.maximum(np.maximum(np.abs(a), np.abs(b)), np.maximum(np.abs(c), np.abs(p)))
-    doubtful = ~simple & ((np.abs(p) < 1e-230) | (largest > 1e270))
-    if doubtful.any():
+    doubtful = ~simple & ((size < 1e-230) | (largest > 1e270))
+    if np.count_nonzero(doubtful):
         out = out.copy()
         for i in np.flatnonzero(doubtful):
             out[i] = fma_by_fractions(float(a[i]), float(b[i]), float(c[i]))

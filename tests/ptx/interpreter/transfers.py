@@ -8,19 +8,20 @@ import numpy as np
 from . import rounding
 from .arithmetic import COMPARISONS, FLOATS, extremum
 from .faults import Fault, Unsupported
-from .memory import WINDOW
+from .memory import GLOBAL, WINDOW
 from .operations import RAW, dtype_of
 from .parser import SIZES, split_list
 
 SPACES = ("global", "shared", "local", "param", "const")
 # By the number of its window; all above is global.
 WINDOWS = ("global", "shared", "local", "param")
+WINDOW_BITS = WINDOW.bit_length() - 1
 PLAIN = {"weak", "volatile", "nc", "ca", "cg", "cs", "lu", "cv", "wb", "wt", "unified", "v2", "v4",
          "v8"}
 
 
 def window_of(addresses):
-    w = addresses.view(np.int64) // WINDOW
+    w = addresses.view(np.int64) >> WINDOW_BITS
     return np.where((w >= 1) & (w <= 3), w, 0)
 
 
@@ -44,8 +45,8 @@ class Access:
 
     def place(self, space, addresses, size, what, lanes):
         """The bytes and the offsets in them; checks alignment and bounds."""
-        bad = (addresses % size) != 0
-        if bad.any():
+        bad = addresses & (size - 1)
+        if np.count_nonzero(bad):
             k = np.flatnonzero(bad)[0]
             where = f"{int(addresses[k]):#x}"
             if space == "global":
@@ -82,7 +83,13 @@ class Access:
         if space != "generic":
             yield space, addresses, lanes, slice(None)
             return
+        if int(np.minimum.reduce(addresses, initial=GLOBAL)) >= GLOBAL:
+            yield "global", addresses, lanes, slice(None)
+            return
         window = window_of(addresses)
+        if np.count_nonzero(window == window[0]) == len(window):
+            yield WINDOWS[window[0]], addresses - int(window[0]) * WINDOW, lanes, slice(None)
+            return
         for w in np.unique(window):
             index = np.flatnonzero(window == w)
             yield (WINDOWS[w], addresses[index] - int(w) * WINDOW, lanes[index], index)
@@ -94,20 +101,23 @@ class Access:
 
     def load(self, space, addresses, size, count, lanes):
         """`count` vectors of raw values, whole for the given lanes."""
-        out = np.zeros((count, len(lanes)), RAW[size])
+        out = None
         for own, a, who, index in self.spaces(space, addresses, lanes):
             bytes_, at = self.place(own, a, size * count, "read", who)
             self.race("read", own, at, size * count, who, a)
-            for k in range(count):
-                values, written = bytes_.read(at + k * size, size)
-                if not written.all():
-                    j = np.flatnonzero(~written)[0]
-                    where = (self.launch.memory.place(int(a[j]) + k * size) if own == "global"
-                             else f"byte {int(a[j]) + k * size}")
-                    raise Fault("uninitialized", f"read of {size} bytes of {own} memory, {where}, "
-                                f"by block {self.launch.block_of[who[j]]} thread "
-                                f"{self.launch.thread_of[who[j]]}")
-                out[k, index] = values
+            values, missing = bytes_.read(at, size, count)
+            if missing is not None:
+                k, j = np.argwhere(missing.reshape(count, -1))[0]
+                where = (self.launch.memory.place(int(a[j]) + k * size) if own == "global"
+                         else f"byte {int(a[j]) + k * size}")
+                raise Fault("uninitialized", f"read of {size} bytes of {own} memory, {where}, "
+                            f"by block {self.launch.block_of[who[j]]} thread "
+                            f"{self.launch.thread_of[who[j]]}")
+            if len(who) == len(lanes):
+                return values.reshape(count, -1)
+            if out is None:
+                out = np.zeros((count, len(lanes)), RAW[size])
+            out[:, index] = values
         return out
 
     def store(self, space, addresses, values, lanes):
@@ -140,14 +150,14 @@ def load(translator, i):
     access, every, dtype = Access(launch, i), np.arange(launch.lanes), dtype_of(kind)
 
     def step(mask):
-        lanes = every if mask is None else np.flatnonzero(mask)
-        values = access.load(space, address()[lanes], size, count, lanes).view(dtype)
-        if mask is not None:
-            whole = np.zeros((count, launch.lanes), dtype)
-            whole[:, lanes] = values
-            values = whole
+        if mask is None:
+            lanes, at = every, address()
+        else:
+            lanes = mask.nonzero()[0]
+            at = address()[lanes]
+        values = access.load(space, at, size, count, lanes).view(dtype)
         for store, v in zip(stores, values):
-            store(v, mask)
+            store(v, mask, lanes)
     return step
 
 
@@ -158,11 +168,11 @@ def store(translator, i):
     address = translator.address(i, i.operands[0])
     raw = f"b{8 * SIZES[kind]}"
     sources = [translator.source(i, n, kind if n[:2] in ("0f", "0d") else raw) for n in names]
-    access, every = Access(launch, i), np.arange(launch.lanes)
+    access, every, word = Access(launch, i), np.arange(launch.lanes), RAW[SIZES[kind]]
 
     def step(mask):
-        lanes = every if mask is None else np.flatnonzero(mask)
-        values = [np.ascontiguousarray(s()[lanes]).view(RAW[SIZES[kind]]) for s in sources]
+        lanes = every if mask is None else mask.nonzero()[0]
+        values = [s()[lanes].view(word) for s in sources]
         access.store(space, address()[lanes], values, lanes)
     return step
 
@@ -217,8 +227,8 @@ def atomic(translator, i):
             access.race("atomic", own, at, size, who, a)
             for place, lane in zip(at, who):
                 spot = np.array([place])
-                now, written = bytes_.read(spot, size)
-                if not written.all():
+                now, missing = bytes_.read(spot, size)
+                if missing is not None:
                     raise Fault("uninitialized", f"atomic on unwritten {own} memory")
                 old[lane] = now.view(dtype)[0]
                 new = function(now.view(dtype), *[v[lane:lane + 1] for v in values])

@@ -15,12 +15,16 @@ from .parser import SIZES, number, split_list
 # Nothing to compute: caches are not modelled, and an order of memory is that of the barriers.
 IGNORED = {"prefetch", "prefetchu", "membar", "fence", "discard", "applypriority", "nanosleep",
            "pmevent", "setmaxnreg"}
-STEP, JUMP, STOP, LATER = range(4)
+STEP, JUMP, STOP = range(3)
+# What depends on more of its operands than their kinds.
+SINGULAR = {"bra", "brx", "call", "result", "bar", "barrier"}
+WORD = re.compile(r"[%\w$.]+")
+# 0 and 1 are values of predicates, too.
+NUMBER = re.compile(r"0[xX][\da-fA-F]+|[2-9]|[1-9]\d+")
 
 
 class Line(NamedTuple):
-    """An instruction ready to run. STEP: action(mask); JUMP: target; STOP: action(mask, at); LATER:
-    what translate_line() needs."""
+    """An instruction ready to run. STEP: action(mask); JUMP: target; STOP: action(mask, at)."""
     kind: int
     action: object
     guard: object
@@ -34,6 +38,7 @@ class Translator:
     def __init__(self, launch):
         self.launch, self.module = launch, launch.module
         self.registers, self.labels = {}, {}
+        self.within = []
         self.carry = np.zeros(launch.lanes, np.int64)
         self.function = None
 
@@ -54,39 +59,77 @@ class Translator:
         visit(self.launch.kernel)
         for f in order:
             start = self.launch.starts[f.name] = len(self.launch.lines)
-            for name, kind in f.registers.items():
-                dtype = bool if kind == "pred" else RAW[SIZES[kind]] if kind in SIZES else None
-                if dtype is None:
-                    raise Unsupported(f"register of type {kind}")
-                self.registers[name] = np.zeros(self.launch.lanes, dtype)
-            within = f, {label: start + at for label, at in f.labels.items()}
-            # The first launch of a function finds what is unknown in it, also where it does not come.
-            known = f.name in self.module.translated
-            for i in f.code:
-                guard = self.registers[i.guard] if i.guard else None
-                line = Line(LATER, within, guard, i.negated, i)
-                self.launch.lines.append(line if known else self.translate_line(line))
-            self.module.translated.add(f.name)
-            self.launch.starts[f.name + "/end"] = len(self.launch.lines)
+            self.launch.lines += [None] * len(f.code)
+            end = self.launch.starts[f.name + "/end"] = len(self.launch.lines)
+            self.within.append((start, end, f, {label: start + at
+                                                for label, at in f.labels.items()}))
+            # The first launch finds what is unknown in a function, also where it does not come.
+            if f.name not in self.module.translated:
+                self.check(f, start)
+                self.module.translated.add(f.name)
 
-    def translate_line(self, line):
-        """A line of functions() with what it does."""
-        self.function, self.labels = line.action
-        i = line.source
+    def check(self, function, start):
+        """Translates a line of each kind: one whose operands are of the same kinds as those of
+        another line is translated where it does."""
+        for kind in set(function.registers.values()):
+            if kind != "pred" and kind not in SIZES:
+                raise Unsupported(f"register of type {kind}")
+        for at, i in enumerate(function.code, start):
+            kinds = self.kinds(function, i)
+            if kinds is None or kinds not in self.module.kinds:
+                self.launch.lines[at] = self.line(at)
+                self.module.kinds.add(kinds)
+
+    def kinds(self, function, i):
+        """A line with what its translation depends on in place of registers and numbers; None for
+        lines whose operands are looked at by themselves."""
+        if i.opcode[0] in SINGULAR:
+            return None
+        registers, names = function.registers, i.names
+
+        def kind(found):
+            word = found[0]
+            name = names.get(word)
+            if name is not None:
+                return registers.get(name, name)
+            return "number" if NUMBER.fullmatch(word) else word
+        return WORD.sub(kind, i.line)
+
+    def source_of(self, at):
+        """The instruction of a line."""
+        return next(f.code[at - start] for start, end, f, _ in self.within if start <= at < end)
+
+    def line(self, at):
+        """The line at a place with what it does."""
+        start, _, self.function, self.labels = next(w for w in self.within if w[0] <= at < w[1])
+        i = self.function.code[at - start]
         try:
+            guard = self.named(i.guard) if i.guard else None
             kind, action = self.translate(i)
         except (KeyError, IndexError, ValueError) as error:
             raise Unsupported(f"{type(error).__name__} {error} in `{i.line}`") from error
         except Unsupported as error:
             raise Unsupported(f"{error}, in `{i.line}`") from error
-        return line._replace(kind=kind, action=action)
+        return Line(kind, action, guard, i.negated, i)
 
     # --- operands --------------------------------------------------------------------------------
 
     def register(self, i, text):
         """The array of a register, or None."""
         name = i.names.get(text)
-        return self.registers.get(name) if name is not None else None
+        if name is None:
+            return None
+        r = self.registers.get(name)
+        return self.named(name) if r is None and name in self.function.registers else r
+
+    def named(self, name):
+        """The array of a register of this function, there from its first use on."""
+        r = self.registers.get(name)
+        if r is None:
+            kind = self.function.registers[name]
+            r = self.registers[name] = np.zeros(self.launch.lanes,
+                                                bool if kind == "pred" else RAW[SIZES[kind]])
+        return r
 
     def offset(self, i, text):
         """Place of a variable in its own space, or None."""
@@ -139,33 +182,34 @@ class Translator:
         return np.full(self.launch.lanes, value.view(dtype)[0], dtype)
 
     def target(self, i, text, kind):
-        """A function that stores values of a type in a register, for a mask of lanes or all."""
+        """A function that stores values of a type in a register, for a mask of lanes or all; values
+        of the mask's lanes alone come with the numbers of these."""
         if text == "_":
-            return lambda values, mask: None
+            return lambda values, mask, lanes=None: None
         r = self.register(i, text)
         if r is None:
             raise Unsupported(f"result {text}")
         dtype = dtype_of(kind)
         if (r.dtype == bool) != (dtype == bool) or r.dtype.itemsize < dtype.itemsize:
             raise Unsupported(f"result {text} as {kind}")
-        if r.dtype.itemsize == dtype.itemsize:
-            view = r.view(dtype)
-
-            def store(values, mask):
-                if mask is None:
-                    view[...] = values
-                else:
-                    np.copyto(view, values, where=mask)
-            return store
         # A wider register takes the sign of the value along, or zeros.
         wide = np.dtype(f"{'i' if dtype.kind == 'i' else 'u'}{r.dtype.itemsize}")
-        view = r.view(wide)
+        same = r.dtype.itemsize == dtype.itemsize
+        view = r.view(dtype if same else wide)
 
-        def store_wide(values, mask):
+        def store(values, mask, lanes=None):
+            if mask is None:
+                view[...] = values
+            elif lanes is not None:
+                view[lanes] = values
+            else:
+                np.copyto(view, values, where=mask)
+
+        def store_wide(values, mask, lanes=None):
             if dtype.kind == "f":
                 values = np.ascontiguousarray(values).view(RAW[dtype.itemsize])
-            np.copyto(view, values.astype(wide), where=True if mask is None else mask)
-        return store_wide
+            store(values.astype(wide), mask, lanes)
+        return store if same else store_wide
 
     def address(self, i, text):
         """A function that gives the addresses of an operand in brackets, as 64-bit integers."""
@@ -329,8 +373,10 @@ class Translator:
             store = self.target(i, to, f"b{8 * size}")
 
             def pack(mask):
-                whole = np.stack([v() for v in values], 1)
-                store(np.ascontiguousarray(whole).view(RAW[size])[:, 0], mask)
+                whole = np.empty((self.launch.lanes, len(parts)), RAW[part])
+                for k, value in enumerate(values):
+                    whole[:, k] = value()
+                store(whole.view(RAW[size])[:, 0], mask)
             return STEP, pack
         value, store = self.source(i, from_, kind), self.target(i, to, kind)
         return STEP, lambda mask: store(value(), mask)

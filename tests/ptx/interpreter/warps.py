@@ -13,7 +13,7 @@ ONE = np.uint32(1)
 
 
 def went_on(ready, live):
-    return bool((ready | ~live).all())
+    return ready is live or bool((ready | ~live).all())
 
 
 def shuffle(translator, i):
@@ -30,21 +30,28 @@ def shuffle(translator, i):
     lane = launch.special["%laneid"].astype(np.int64)
     base = np.arange(launch.lanes) - lane
 
+    def chosen():
+        """The lane in the warp that each lane reads, and whether that is where it wants to."""
+        by, limits = (b() & np.uint32(31)).astype(np.int64), c().astype(np.int64)
+        segment, clamp = (limits >> 8) & 31, limits & 31
+        low, high = lane & segment, (lane & segment) | (clamp & ~segment)
+        j = {"bfly": lane ^ by, "down": lane + by, "up": lane - by,
+             "idx": low | (by & ~segment)}[mode]
+        inside = j >= high if mode == "up" else j <= high
+        return np.where(inside, j, lane) & 31, inside
+    always = chosen() if "%" not in i.operands[2] + i.operands[3] else None
+
     def act(live, at):
         ready = launch.together(live, at, members())
-        if ready.any():
-            by, limits = (b() & np.uint32(31)).astype(np.int64), c().astype(np.int64)
-            segment, clamp = (limits >> 8) & 31, limits & 31
-            low, high = lane & segment, (lane & segment) | (clamp & ~segment)
-            j = {"bfly": lane ^ by, "down": lane + by, "up": lane - by,
-                 "idx": low | (by & ~segment)}[mode]
-            inside = j >= high if mode == "up" else j <= high
-            j = np.where(inside, j, lane)
-            given = launch.lane_bits(ready)
-            absent = ready & ((given >> (j & 31).astype(np.uint32)) & ONE == 0)
-            if absent.any():
-                raise Fault("missing lanes", "a shuffle reads a lane that does not take part")
-            keep(value()[base + (j & 31)], ready)
+        taking_part = np.count_nonzero(ready)
+        if taking_part:
+            j, inside = always or chosen()
+            if taking_part < launch.lanes:
+                given = launch.lane_bits(ready)
+                absent = ready & ((given >> j.astype(np.uint32)) & ONE == 0)
+                if np.count_nonzero(absent):
+                    raise Fault("missing lanes", "a shuffle reads a lane that does not take part")
+            keep(value()[base + j], ready)
             if keep_inside:
                 keep_inside(inside, ready)
         return went_on(ready, live)
