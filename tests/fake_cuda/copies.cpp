@@ -51,7 +51,7 @@ void run_copy(char const* symbol, region const& to, region const& from, cudaMemc
   queue(symbol, stream, uses);
   if (to.empty()) return;
 
-  device_access const access;
+  region_access const access{to, from};
   delivery d;
   d.host = to_host ? to : from;
   d.is_source = from_host;
@@ -90,7 +90,7 @@ cudaError_t set(char const* symbol, region const& to, int value, cudaStream_t st
   return static_cast<cudaError_t>(perform(stream, [=](CUstream_st* on) {
     expect_on_device(std::string(symbol) + ": target", to);
     queue(symbol, on, {{to, true}});
-    device_access const access;
+    region_access const access{to};
     for (std::size_t i = 0; i < to.height && to.width > 0; ++i)
       std::memset(row(to, i), value, to.width);
   }));

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include <stiefelx/cuda/lane.hpp>
@@ -87,10 +88,7 @@ struct launched_kernel {
   launched_kernel(stiefelx::cuda::launch_shape s, void (*text)(void const*), void const* kernel,
                   std::size_t bytes, char const* mangled)
       : shape(s), body(text) {
-    int status = 0;
-    std::unique_ptr<char, void (*)(void*)> const plain(
-        abi::__cxa_demangle(mangled, nullptr, nullptr, &status), &std::free);
-    name = status == 0 ? plain.get() : mangled;
+    name = plain_name(mangled);
     expect_possible(bytes);
     arguments = std::make_unique<std::max_align_t[]>(bytes / sizeof(std::max_align_t) + 1);
     std::memcpy(arguments.get(), kernel, bytes);
@@ -105,6 +103,17 @@ struct launched_kernel {
   }
 
  private:
+  // Kernels are few, launches many, and names long.
+  static std::string const& plain_name(char const* mangled) {
+    static thread_local std::unordered_map<char const*, std::string> known;
+    std::string& made = known[mangled];
+    if (!made.empty()) return made;
+    int status = 0;
+    std::unique_ptr<char, void (*)(void*)> const plain(
+        abi::__cxa_demangle(mangled, nullptr, nullptr, &status), &std::free);
+    return made = status == 0 ? plain.get() : mangled;
+  }
+
   // Programming Guide, Features and Technical Specifications, column 9.0.
   // cudaErrorInvalidConfiguration: "Requesting more shared memory per block than the device
   // supports will trigger this error, as will requesting too many threads or blocks."
@@ -140,13 +149,12 @@ struct launched_kernel {
 /// shared memory."
 class guarded_memory {
  public:
-  explicit guarded_memory(std::size_t bytes) : bytes_(bytes), room_(bytes + 2 * guard + 32) {
+  explicit guarded_memory(std::size_t bytes) : bytes_(bytes), room_(bytes + 2 * guard + 32, mark) {
     // Aligned to 16 bytes and to no more: nothing promises more of an array without a type, and 16
     // is the largest of the "words of size equal to 1, 2, 4, 8, or 16 bytes" of a memory
     // instruction.
     auto const at = reinterpret_cast<std::uintptr_t>(room_.data() + guard);
     first_ = room_.data() + guard + (48 - at % 32) % 32;
-    std::memset(room_.data(), mark, room_.size());
     poison(true);
   }
   ~guarded_memory() { poison(false); }
@@ -173,12 +181,13 @@ class guarded_memory {
 
   void poison([[maybe_unused]] bool on) {
 #if defined(FAKE_CUDA_ASAN)
-    if (!on) {
-      ASAN_UNPOISON_MEMORY_REGION(room_.data(), room_.size());
-      return;
+    for (unsigned char const* from : {first_ - guard, first_ + bytes_}) {
+      if (on) {
+        ASAN_POISON_MEMORY_REGION(from, guard);
+      } else {
+        ASAN_UNPOISON_MEMORY_REGION(from, guard);
+      }
     }
-    ASAN_POISON_MEMORY_REGION(first_ - guard, guard);
-    ASAN_POISON_MEMORY_REGION(first_ + bytes_, guard);
 #endif
   }
 

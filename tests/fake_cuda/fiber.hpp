@@ -70,6 +70,8 @@ class context {
     pointer_ = top - 6;
   }
   void switch_to(context& other) { switch_stack(&pointer_, other.pointer_); }
+  /// Below every frame of the stack, where this was saved.
+  unsigned char const* lowest() const { return static_cast<unsigned char const*>(pointer_); }
 
  private:
   void* pointer_ = nullptr;
@@ -85,11 +87,14 @@ class context {
     state_.uc_stack.ss_size = stack.size();
     state_.uc_link = nullptr;
     makecontext(&state_, entry, 0);
+    bottom_ = stack.bottom();
   }
   void switch_to(context& other) { swapcontext(&state_, &other.state_); }
+  unsigned char const* lowest() const { return bottom_; }
 
  private:
   ucontext_t state_{};
+  unsigned char const* bottom_ = nullptr;
 };
 
 #endif
@@ -102,11 +107,18 @@ class fiber {
     bottom_ = stack.bottom();
     size_ = stack.size();
 #if defined(FAKE_CUDA_ASAN)
-    // An earlier fiber has left its last frames there.
-    ASAN_UNPOISON_MEMORY_REGION(bottom_, size_);
     frames_ = nullptr;
 #endif
     context_.start_on(stack, entry);
+  }
+
+  /// Before another fiber starts on the stack: the last frames there never returned, and are
+  /// poisoned.
+  void clear_stack() {
+#if defined(FAKE_CUDA_ASAN)
+    unsigned char const* const from = context_.lowest();
+    ASAN_UNPOISON_MEMORY_REGION(from, static_cast<std::size_t>(bottom_ + size_ - from));
+#endif
   }
 
   /// From the thread into this fiber, until it leaves.

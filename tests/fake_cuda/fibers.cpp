@@ -45,8 +45,7 @@ class grid_run {
   }
   ~grid_run() {
     current = before_;
-    for (lane& l : lanes_)
-      if (l.stack != nullptr) free_stacks().push_back(l.stack);
+    for (lane& l : lanes_) release_stack(l);
   }
   grid_run(grid_run const&) = delete;
   grid_run& operator=(grid_run const&) = delete;
@@ -154,10 +153,14 @@ class grid_run {
     now_ = &l;
     l.line.enter(thread_);
     now_ = nullptr;
-    if (l.state == lane_state::returned) {
-      free_stacks().push_back(l.stack);
-      l.stack = nullptr;
-    }
+    if (l.state == lane_state::returned) release_stack(l);
+  }
+
+  static void release_stack(lane& l) {
+    if (l.stack == nullptr) return;
+    l.line.clear_stack();
+    free_stacks().push_back(l.stack);
+    l.stack = nullptr;
   }
 
   void run_warp(unsigned warp) {
@@ -259,6 +262,8 @@ void block_barrier() { grid_run::of("block_barrier()").wait_at_barrier(); }
 std::uint64_t shuffle_xor_bits(std::uint64_t bits, unsigned mask) {
   return grid_run::of("shuffle_xor()").shuffle(bits, mask);
 }
+
+void detail::no_work() {}
 
 void detail::launch_kernel(stream_ref stream, launch_shape shape, void (*body)(void const*),
                            void const* kernel, std::size_t bytes, char const* name) {

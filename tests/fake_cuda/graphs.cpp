@@ -63,13 +63,13 @@ int unsafe_in_capture() {
   // sequences in other threads are ignored", and in Relaxed the thread is "not prohibited".
   if (thread_mode == cudaStreamCaptureModeRelaxed) return cudaSuccess;
   int status = cudaSuccess;
-  for (CUstream_st& stream : self().streams) {
-    if (stream.capture == capture_state::none) continue;
-    bool const own = stream.capturing == std::this_thread::get_id();
-    bool const forbids = own ? stream.mode != cudaStreamCaptureModeRelaxed
-                             : stream.mode == cudaStreamCaptureModeGlobal &&
+  for (CUstream_st* stream : self().busy_streams) {
+    if (stream->capture == capture_state::none) continue;
+    bool const own = stream->capturing == std::this_thread::get_id();
+    bool const forbids = own ? stream->mode != cudaStreamCaptureModeRelaxed
+                             : stream->mode == cudaStreamCaptureModeGlobal &&
                                    thread_mode == cudaStreamCaptureModeGlobal;
-    if (forbids) status = invalidate(stream, cudaErrorStreamCaptureUnsupported);
+    if (forbids) status = invalidate(*stream, cudaErrorStreamCaptureUnsupported);
   }
   return status;
 }
@@ -79,10 +79,10 @@ int waits_in_capture(CUstream_st* stream) {
   // the execution status of a stream which is being captured", since it "does not represent items
   // scheduled for execution".
   int status = cudaSuccess;
-  for (CUstream_st& one : self().streams)
-    if ((stream == nullptr ? one.device == current_device() : &one == stream) &&
-        one.capture != capture_state::none)
-      status = invalidate(one, cudaErrorStreamCaptureUnsupported);
+  for (CUstream_st* one : self().busy_streams)
+    if ((stream == nullptr ? one->device == current_device() : one == stream) &&
+        one->capture != capture_state::none)
+      status = invalidate(*one, cudaErrorStreamCaptureUnsupported);
   return status;
 }
 

@@ -69,18 +69,16 @@ void fill_with_ones(unsigned char* at, std::size_t bytes) {
   }
 }
 
-// Not under ASan, where the margins are poisoned and every access to them is reported.
-bool margins_are_whole([[maybe_unused]] std::uintptr_t at, [[maybe_unused]] block const& b) {
 #if !defined(FAKE_CUDA_ASAN)
+// Under ASan the margins are poisoned, and every access to them is reported.
+bool margins_are_whole(std::uintptr_t at, block const& b) {
   auto const untouched = [](unsigned char c) { return c == 0xFF; };
   auto const* const p = reinterpret_cast<unsigned char const*>(at);
   unsigned char const* const last = b.reservation + b.reserved - page;
   unsigned char const* const first = std::max<unsigned char const*>(b.reservation + page, p - 256);
   return std::all_of(first, p, untouched) && std::all_of(p + b.bytes, last, untouched);
-#else
-  return true;
-#endif
 }
+#endif
 
 std::string describe(region const& r) {
   std::string text = std::to_string(r.height) + " x " + std::to_string(r.width) + " bytes";
@@ -89,8 +87,9 @@ std::string describe(region const& r) {
 }
 
 bool inside_freed(std::uintptr_t p) {
-  return std::any_of(self().freed.begin(), self().freed.end(),
-                     [&](auto const& f) { return p >= f.first && p < f.first + f.second.bytes; });
+  auto const& freed = self().freed;
+  auto const it = freed.upper_bound(p);
+  return it != freed.begin() && p < std::prev(it)->first + std::prev(it)->second.bytes;
 }
 
 bool inside_margin(std::uintptr_t p) {
@@ -118,6 +117,22 @@ device_access::~device_access() {
   std::lock_guard const one(s.lock);
   if (--s.open == 0)
     for (auto const& [p, b] : s.device) protect(b, PROT_NONE);
+}
+
+region_access::region_access(std::initializer_list<region> where) : lock_(self().lock) {
+  state& s = self();
+  s.touched = true;
+  if (s.open > 0) return;
+  for (region const& r : where) {
+    auto const it = find(reinterpret_cast<void const*>(r.begin));
+    if (r.empty() || it == s.device.end()) continue;
+    protect(it->second, PROT_READ | PROT_WRITE);
+    opened_.push_back(it->second);
+  }
+}
+
+region_access::~region_access() {
+  for (block const& b : opened_) protect(b, PROT_NONE);
 }
 
 std::map<std::uintptr_t, block>::const_iterator find(void const* p) {
@@ -172,7 +187,8 @@ void expect_on_host(std::string const& what, region const& r) {
 
 // A device may or may not notice a write beside an allocation: cudaErrorIllegalAddress is only of
 // "an invalid memory address". So this looks at the next call.
-void expect_margins(char const* symbol) {
+void expect_margins([[maybe_unused]] char const* symbol) {
+#if !defined(FAKE_CUDA_ASAN)
   state& s = self();
   if (!s.touched) return;
   device_access const access;
@@ -181,6 +197,7 @@ void expect_margins(char const* symbol) {
     if (!margins_are_whole(p, b))
       stop(std::string("memory beside an allocation of ") + std::to_string(b.bytes) +
            " bytes was written before this " + symbol);
+#endif
 }
 
 bool overlap(region const& a, region const& b) {
@@ -214,7 +231,7 @@ void detail::scratch_taken(stream_ref queue, void* first, std::size_t bytes) {
   perform(queue.handle, [=](CUstream_st*) {
     region const whole{reinterpret_cast<std::uintptr_t>(first), bytes, bytes, 1};
     expect_on_device("scratch", whole);
-    device_access const access;
+    region_access const access{whole};
     std::memset(first, 0xFF, bytes);
   });
 }
@@ -265,9 +282,7 @@ cudaError_t cudaFree(void* p) {
   if (it == s.device.end()) {
     // It "must have been returned by a previous call to one of the following memory allocation
     // APIs", and "If cudaFree(devPtr) has already been called before, an error is returned."
-    auto const again = std::any_of(s.freed.begin(), s.freed.end(), [&](auto const& f) {
-      return f.first == reinterpret_cast<std::uintptr_t>(p);
-    });
+    bool const again = s.freed.contains(reinterpret_cast<std::uintptr_t>(p));
     stop(again ? "cudaFree: this memory was freed before"
                : "cudaFree: not an address that cudaMalloc returned");
   }
@@ -277,17 +292,21 @@ cudaError_t cudaFree(void* p) {
   auto const freed = *it;
   s.device.erase(it);
   s.bytes -= freed.second.bytes;
-  for (CUstream_st& stream : s.streams) {
+  for (CUstream_st* stream : s.busy_streams) {
     region const whole{freed.first, freed.second.bytes, freed.second.bytes, 1};
-    std::erase_if(stream.uses, [&](auto const& u) { return overlap(u.first.first, whole); });
+    std::erase_if(stream->uses, [&](auto const& u) { return overlap(u.first.first, whole); });
   }
+  forget_idle_streams();
   poison(freed.second, static_cast<unsigned char*>(p), false);
   ::mmap(freed.second.reservation, freed.second.reserved, PROT_NONE,
          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-  s.freed.push_back(freed);
+  s.freed.insert(freed);
+  s.freed_in_order.push_back(freed.first);
   if (s.freed.size() > most_freed) {
-    ::munmap(s.freed.front().second.reservation, s.freed.front().second.reserved);
-    s.freed.pop_front();
+    auto const oldest = s.freed.find(s.freed_in_order.front());
+    ::munmap(oldest->second.reservation, oldest->second.reserved);
+    s.freed.erase(oldest);
+    s.freed_in_order.pop_front();
   }
   return cudaSuccess;
 }
@@ -316,9 +335,9 @@ cudaError_t cudaFreeHost(void* p) {
   // "For all other transfers, the function should be fully asynchronous", and cudaFreeHost does not
   // say that it waits for them.
   region const whole{it->first, it->second, it->second, 1};
-  for (CUstream_st const& stream : self().streams)
-    for (auto const& [clock, d] : stream.pending)
-      if (stream.alive && overlap(d.host, whole))
+  for (CUstream_st const* stream : self().busy_streams)
+    for (auto const& [clock, d] : stream->pending)
+      if (stream->alive && overlap(d.host, whole))
         stop("cudaFreeHost: a copy of this memory is not waited for");
   self().pinned.erase(it);
   std::free(p);

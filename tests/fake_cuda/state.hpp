@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <initializer_list>
 #include <map>
 #include <mutex>
 #include <string>
@@ -105,12 +106,15 @@ struct planned_failure {
 struct state {
   std::recursive_mutex lock;
   std::map<std::uintptr_t, block> device;
-  std::deque<std::pair<std::uintptr_t, block>> freed;  ///< addresses that are not given out again
+  std::map<std::uintptr_t, block> freed;      ///< addresses that are not given out again
+  std::deque<std::uintptr_t> freed_in_order;  ///< the oldest first
   std::map<std::uintptr_t, std::size_t> pinned;
   std::size_t bytes = 0, peak = 0;
   int open = 0;
   bool touched = false;             ///< device memory was open since its margins were looked at
   std::deque<CUstream_st> streams;  ///< never shrinks: a destroyed one is recognised
+  /// Those that live, or whose work nobody has waited for: what every call looks through.
+  std::vector<CUstream_st*> busy_streams;
   std::deque<CUevent_st> events;
   std::deque<CUgraph_st> graphs;
   std::deque<CUgraphExec_st> executables;
@@ -136,6 +140,20 @@ std::map<std::uintptr_t, block>::const_iterator find(void const* p);
 bool on_device(void const* p);
 bool is_pinned(void const* p);
 
+/// device_access to the allocations of a few regions, which costs less where there are many. Other
+/// threads wait while one lives.
+class region_access {
+ public:
+  explicit region_access(std::initializer_list<region> where);
+  ~region_access();
+  region_access(region_access const&) = delete;
+  region_access& operator=(region_access const&) = delete;
+
+ private:
+  std::lock_guard<std::recursive_mutex> lock_;
+  std::vector<block> opened_;
+};
+
 /// Stops unless the region lies in one allocation; "cudaFree'd" memory is told from the host's.
 void expect_on_device(std::string const& what, region const& r);
 void expect_on_host(std::string const& what, region const& r);
@@ -149,6 +167,9 @@ void merge(std::map<int, long>& into, std::map<int, long> const& from);
 /// Queues an operation: stops where another stream's work on the same memory is not waited for, and
 /// where the memory is another device's.
 void queue(char const* symbol, CUstream_st* stream, std::vector<use> const& uses);
+/// Takes destroyed streams whose work was waited for, or is of no memory any more, out of
+/// busy_streams.
+void forget_idle_streams();
 /// The host has waited for operations: copies arrive.
 void host_waits(std::map<int, long> const& seen);
 /// Runs an operation, or keeps it where its stream is being captured.

@@ -39,6 +39,11 @@ void arrive(CUstream_st& stream, long clock) {
   }
 }
 
+long clock_of(std::map<int, long> const& seen, int id) {
+  auto const it = seen.find(id);
+  return it == seen.end() ? 0 : it->second;
+}
+
 std::map<int, long> everything(CUstream_st const& stream) {
   std::map<int, long> seen = stream.seen;
   seen[stream.id] = stream.clock;
@@ -76,14 +81,18 @@ void expect_stream(char const* symbol, CUstream_st* stream) {
   // Streams of the library are created with cudaStreamNonBlocking: "work running in the created
   // stream may run concurrently with work in stream 0 (the NULL stream)".
   if (stream == nullptr) stop(std::string(symbol) + ": on the default stream");
-  for (CUstream_st const& s : self().streams) {
-    if (&s != stream) continue;
-    // cudaStreamDestroy: "Use of the handle after this call is undefined behavior."
-    if (!s.alive) stop(std::string(symbol) + ": the stream was destroyed");
-    return;
-  }
+  for (CUstream_st const* s : self().busy_streams)
+    if (s == stream && s->alive) return;
+  // cudaStreamDestroy: "Use of the handle after this call is undefined behavior."
+  for (CUstream_st const& s : self().streams)
+    if (&s == stream) stop(std::string(symbol) + ": the stream was destroyed");
   // cudaErrorInvalidResourceHandle: "a resource handle passed to the API call was not valid".
   stop(std::string(symbol) + ": not a stream");
+}
+
+void forget_idle_streams() {
+  std::erase_if(self().busy_streams,
+                [](CUstream_st const* s) { return !s->alive && s->uses.empty(); });
 }
 
 // Programming Guide, Streams: commands of one "execute in order. Different streams, on the other
@@ -92,12 +101,11 @@ void queue(char const* symbol, CUstream_st* stream, std::vector<use> const& uses
   state& s = self();
   expect_stream(symbol, stream);
   for (use const& u : uses) expect_device(symbol, *stream, u);
-  merge(stream->seen, s.host_seen);
-  for (CUstream_st const& other : s.streams) {
-    if (&other == stream || other.uses.empty()) continue;
-    auto const it = stream->seen.find(other.id);
-    long const seen = it == stream->seen.end() ? 0 : it->second;
-    for (auto const& [key, clock] : other.uses)
+  for (CUstream_st const* other : s.busy_streams) {
+    if (other == stream || other->uses.empty()) continue;
+    // What the host queues comes after all that it has waited for.
+    long const seen = std::max(clock_of(stream->seen, other->id), clock_of(s.host_seen, other->id));
+    for (auto const& [key, clock] : other->uses)
       for (use const& u : uses)
         if (clock > seen && (u.writes || key.second) && overlap(u.where, key.first))
           stop(std::string(symbol) + (u.writes ? " writes" : " reads") + " memory that another " +
@@ -116,8 +124,8 @@ void queue(char const* symbol, CUstream_st* stream, std::vector<use> const& uses
 void host_waits(std::map<int, long> const& seen) {
   state& s = self();
   merge(s.host_seen, seen);
-  for (CUstream_st& stream : s.streams)
-    if (auto const it = seen.find(stream.id); it != seen.end()) arrive(stream, it->second);
+  for (CUstream_st* stream : s.busy_streams) arrive(*stream, clock_of(seen, stream->id));
+  forget_idle_streams();
 }
 
 // cudaLaunchKernel copies "the region of memory from which the actual parameter will be copied",
@@ -169,6 +177,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned int flags) 
   state& s = self();
   CUstream_st& made = s.streams.emplace_back();
   made.id = static_cast<int>(s.streams.size());
+  s.busy_streams.push_back(&made);
   // cudaSetDevice: "Any streams or events created from this host thread will be associated with
   // device."
   made.device = current_device();
@@ -187,6 +196,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     stop("cudaStreamDestroy: the stream is being captured");
   stream->pending.clear();
   stream->alive = false;
+  forget_idle_streams();
   return cudaSuccess;
 }
 

@@ -230,6 +230,8 @@ std::uint64_t shuffle_xor_bits(std::uint64_t bits, unsigned mask) {
   return own.grid->shuffle(own, bits, mask);
 }
 
+void detail::no_work() {}
+
 void detail::launch_kernel(stream_ref stream, launch_shape shape, void (*body)(void const*),
                            void const* kernel, std::size_t bytes, char const* name) {
   auto const launched =
