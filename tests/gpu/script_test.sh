@@ -66,11 +66,13 @@ expect() {
     complain "exit status $status, expected $1:"
     cat "$work/said" >&2
   }
-  python3 -m json.tool "$work/out/results.json" >/dev/null || complain "results.json is no JSON"
-  python3 - "$work/out" "$2" <<'PYTHON' || complain "not so: $2"
+  python3 -IS - "$work/out" "$2" <<'PYTHON' || complain "not so: $2"
 import json, sys
 with open(sys.argv[1] + "/results.json", encoding="utf-8") as file:
-    r = json.load(file)
+    try:
+        r = json.load(file)
+    except ValueError as error:
+        sys.exit("results.json is no JSON: %s" % error)
 with open(sys.argv[1] + "/summary.md", encoding="utf-8") as file:
     text = file.read()
 tests = {t["name"]: t["result"] for t in r["tests"]}

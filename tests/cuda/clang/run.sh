@@ -47,9 +47,14 @@ failed=0
 ptxas=$toolkit/bin/ptxas
 for file in "$root"/tests/ptx/cases/*.cpp; do
   name=$(basename "$file" .cpp)
-  "$clang" "${flags[@]}" --cuda-device-only -fsyntax-only "$file" || failed=1
   # Code for all of them would take minutes.
-  case $name in copies | reductions | routed) ;; *) continue ;; esac
+  case $name in
+    copies | reductions | routed) ;;
+    *)
+      "$clang" "${flags[@]}" --cuda-device-only -fsyntax-only "$file" || failed=1
+      continue
+      ;;
+  esac
   ptx=$work/$name.ptx
   if ! "$clang" "${flags[@]}" --cuda-device-only -O2 -S "$file" -o "$ptx"; then
     failed=1
