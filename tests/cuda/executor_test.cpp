@@ -313,6 +313,10 @@ BOOST_AUTO_TEST_CASE(a_block_beyond_the_registers_of_its_kernel_throws_before_th
   BOOST_CHECK_THROW(cuda::launch(queue, {1, 1, 40, 0}, nothing{}), std::invalid_argument);
   BOOST_CHECK_THROW(cuda::launch(queue, {1, 1, 544, 0}, wide{}), std::invalid_argument);
   BOOST_CHECK_EQUAL(cuda::most_threads<wide>, 512u);
+  // A thread a lane is a matter of the machine that tests run on.
+  std::string const text = fault_of({1, 1, 512, 0}, wide{});
+  BOOST_CHECK_EQUAL(has(text, "threads run at most 256 lanes a block, not 512"),
+                    !fake_cuda::keeps_lane_order);
 }
 
 BOOST_AUTO_TEST_CASE(lane_functions_outside_of_a_kernel_are_reported) {

@@ -102,6 +102,31 @@ BOOST_AUTO_TEST_CASE(a_device_that_the_program_has_no_code_for_is_named_with_its
              "nothing was thrown");
 }
 
+BOOST_AUTO_TEST_CASE(a_context_is_not_opened_on_a_device_that_the_program_has_no_code_for) {
+  int const before = device::current_device();
+  std::string const text = message_on({.devices = 2, .image = false}, 1);
+  BOOST_TEST(text ==
+             "cuda::context: this program holds no code for device 1, which is an sm_90; build it "
+             "with CMAKE_CUDA_ARCHITECTURES=90");
+  BOOST_TEST(cudaGetLastError() == cudaSuccess);
+  device::use_device(before);
+  fake_cuda::failure const f("cudaFuncGetAttributes", 1, cudaErrorUnsupportedPtxVersion);
+  std::string const ptx = message_of([] { device::context ctx; });
+  BOOST_TEST(holds(ptx, "cuda::context: the NVIDIA driver supports CUDA 13.0 and cannot"), ptx);
+}
+
+BOOST_AUTO_TEST_CASE(a_file_without_kernels_has_nothing_to_ask_about) {
+  long const before = fake_cuda::calls("cudaFuncGetAttributes");
+  device::require_code(nullptr, 0);
+  BOOST_TEST(fake_cuda::calls("cudaFuncGetAttributes") == before);
+}
+
+BOOST_AUTO_TEST_CASE(opening_a_context_launches_nothing) {
+  long const before = fake_cuda::calls("launch");
+  device::context const ctx;
+  BOOST_TEST(fake_cuda::calls("launch") == before);
+}
+
 BOOST_AUTO_TEST_CASE(the_first_launch_on_such_a_device_says_so_and_a_later_one_may_work) {
   device::context ctx({.blas_workspace = 4096});
   device::matrix<double> a(3, 4);
@@ -151,9 +176,9 @@ BOOST_AUTO_TEST_CASE(an_error_that_nobody_read_is_not_blamed_on_the_next_launch)
 BOOST_AUTO_TEST_CASE(every_call_of_a_context_is_checked_and_nothing_is_left_behind) {
   long const memory = fake_cuda::live_allocations();
   for (char const* call :
-       {"cudaSetDevice", "cudaDeviceGetAttribute", "cudaStreamCreateWithFlags", "cudaMalloc",
-        "cublasCreate_v2", "cublasSetStream_v2", "cublasSetWorkspace_v2", "cublasSetMathMode",
-        "cudaMemcpyAsync", "cudaStreamSynchronize"}) {
+       {"cudaSetDevice", "cudaFuncGetAttributes", "cudaDeviceGetAttribute",
+        "cudaStreamCreateWithFlags", "cudaMalloc", "cublasCreate_v2", "cublasSetStream_v2",
+        "cublasSetWorkspace_v2", "cublasSetMathMode", "cudaMemcpyAsync", "cudaStreamSynchronize"}) {
     fake_cuda::failure const f(call, 1, 1);
     std::string const text = message_of([] { device::context ctx; });
     std::string const name(call);

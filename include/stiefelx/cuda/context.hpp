@@ -7,6 +7,7 @@
 #include <stiefelx/core/matrix.hpp>
 #include <stiefelx/cuda/arena.hpp>
 #include <stiefelx/cuda/blas.hpp>
+#include <stiefelx/cuda/lane.hpp>
 #include <stiefelx/cuda/runtime.hpp>
 
 namespace stiefelx::cuda {
@@ -54,8 +55,8 @@ class device_before {
 /// \ingroup cuda
 ///
 /// Passed first to every function, never global. Work is queued in order on one stream of the
-/// context's own and nothing waits but download(), value(), the growth of the scratch memory
-/// and owning matrices when they go.
+/// context's own and nothing waits but upload(), download(), value(), the making of a graph, the
+/// growth of the scratch memory and owning matrices when they go.
 /// The first step of a loop makes that memory and the second puts its pieces together; after that
 /// nothing is allocated any more. Results are the same from run to run: sums have a fixed order and use no
 /// atomic operations.
@@ -71,7 +72,8 @@ struct context {
  public:
   /// \brief Opens a device.
   /// \param[in] choices  device and precision
-  /// \throws cuda_error  saying what is missing when there is no such device, or no driver for it
+  /// \throws cuda_error  saying what is missing when there is no such device, or no driver or code for
+  ///                     it
   explicit context(context_options choices = {})
       : options(opened(choices)),
         capability(compute_capability(choices.device)),
@@ -101,6 +103,7 @@ struct context {
   static context_options opened(context_options choices) {
     require_device(choices.device);
     use_device(choices.device);
+    require_code(detail::askable_kernel(), choices.device);
     return choices;
   }
 };

@@ -37,6 +37,32 @@ inline std::string dotted_version(int version) {
   return std::to_string(version / 1000) + "." + std::to_string(version % 1000 / 10);
 }
 
+// Of a machine whose driver is too old for the runtime; without one its version is 0.
+inline std::string missing_driver_text(int driver, int runtime) {
+  if (driver == 0)
+    return "cuda::context: no NVIDIA driver was found on this machine; install one, or use "
+           "host::context";
+  return "cuda::context: the NVIDIA driver supports CUDA " + dotted_version(driver) +
+         " and this program uses CUDA " + dotted_version(runtime) +
+         "; install a newer driver, or build with an older CUDA";
+}
+
+// Of a program without code for a device, by what has noticed it.
+inline std::string missing_code_text(char const* function, int device, int capability) {
+  std::string const architecture = std::to_string(capability);
+  return std::string(function) + ": this program holds no code for device " +
+         std::to_string(device) + ", which is an sm_" + architecture +
+         "; build it with CMAKE_CUDA_ARCHITECTURES=" + architecture;
+}
+
+inline std::string untranslated_code_text(char const* function, int device, int capability,
+                                          int driver) {
+  return std::string(function) + ": the NVIDIA driver supports CUDA " + dotted_version(driver) +
+         " and cannot translate this program's PTX for device " + std::to_string(device) +
+         "; install a newer driver, or build with CMAKE_CUDA_ARCHITECTURES=" +
+         std::to_string(capability);
+}
+
 // The name of a type as it is written; typeid gives it as linkers see it.
 inline std::string written_name(char const* mangled) {
   int status = 0;

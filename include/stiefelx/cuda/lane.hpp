@@ -193,7 +193,17 @@ __global__ void __launch_bounds__(most_threads<Kernel>, 1) run_kernel(Kernel con
   kernel();
 }
 
+// Is there to be asked about: what nvcc compiles has it, for its architectures.
+template <class = void>
+__global__ void no_work() {}
+inline void const* askable_kernel() { return reinterpret_cast<void const*>(&no_work<>); }
+
 #else
+
+// Null where no executor defines it: a plain compiler makes no kernels, so a file of its own that opens
+// a device has none to ask about.
+[[gnu::weak]] void no_work();
+inline void const* askable_kernel() { return reinterpret_cast<void const*>(&no_work); }
 
 // Queues body(kernel) for every lane; `kernel` is copied before this returns. Defined by an executor.
 void launch_kernel(stream_ref stream, launch_shape shape, void (*body)(void const*),

@@ -99,14 +99,7 @@ inline void require_device(int device) {
     int runtime = 0;
     check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
     check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
-    if (driver == 0)
-      throw cuda_error(
-          "cuda::context: no NVIDIA driver was found on this machine; install one, or use "
-          "host::context");
-    throw cuda_error("cuda::context: the NVIDIA driver supports CUDA " +
-                     detail::dotted_version(driver) + " and this program uses CUDA " +
-                     detail::dotted_version(runtime) +
-                     "; install a newer driver, or build with an older CUDA");
+    throw cuda_error(detail::missing_driver_text(driver, runtime));
   }
   if (status == cudaErrorNoDevice)
     throw cuda_error(
@@ -119,28 +112,36 @@ inline void require_device(int device) {
 
 /// \brief Throws one sentence when a program holds no code for the device it runs on.
 /// \ingroup cuda
-/// \param[in] status  of a launch, or of a question about a kernel; any other failure is left to
-///                    check()
-/// \param[in] device  the device it was for
+/// \param[in] status    of a launch, or of a question about a kernel; any other failure is left to
+///                      check()
+/// \param[in] device    the device it was for
+/// \param[in] function  what has noticed it, for the text
 /// \throws cuda_error  naming the device's architecture and how to build for it
-inline void expect_kernel_image(cudaError_t status, int device) {
-  if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction) {
-    (void)cudaGetLastError();
-    std::string const capability = std::to_string(compute_capability(device));
-    throw cuda_error("cuda::launch: this program holds no code for device " +
-                     std::to_string(device) + ", which is an sm_" + capability +
-                     "; build it with CMAKE_CUDA_ARCHITECTURES=" + capability);
-  }
-  if (status == cudaErrorUnsupportedPtxVersion) {
-    (void)cudaGetLastError();
-    int driver = 0;
-    check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
-    throw cuda_error("cuda::launch: the NVIDIA driver supports CUDA " +
-                     detail::dotted_version(driver) + " and cannot translate this program's PTX " +
-                     "for device " + std::to_string(device) +
-                     "; install a newer driver, or build with CMAKE_CUDA_ARCHITECTURES=" +
-                     std::to_string(compute_capability(device)));
-  }
+inline void expect_kernel_image(cudaError_t status, int device,
+                                char const* function = "cuda::launch") {
+  bool const is_missing =
+      status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction;
+  if (!is_missing && status != cudaErrorUnsupportedPtxVersion) return;
+  (void)cudaGetLastError();
+  int const capability = compute_capability(device);
+  if (is_missing) throw cuda_error(detail::missing_code_text(function, device, capability));
+  int driver = 0;
+  check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
+  throw cuda_error(detail::untranslated_code_text(function, device, capability, driver));
+}
+
+/// \brief Throws one sentence unless a program holds code for a device; nothing is launched.
+/// \ingroup cuda
+/// \param[in] kernel  address of an entry that is compiled for what the program's kernels are, or
+///                    null where there is none: then their first launch tells
+/// \param[in] device  the current device
+/// \throws cuda_error  naming the device's architecture and how to build for it
+inline void require_code(void const* kernel, int device) {
+  if (kernel == nullptr) return;
+  cudaFuncAttributes found{};
+  cudaError_t const status = cudaFuncGetAttributes(&found, kernel);
+  expect_kernel_image(status, device, "cuda::context");
+  check(status, "cudaFuncGetAttributes");
 }
 
 /// \brief Throws unless a launch was accepted.

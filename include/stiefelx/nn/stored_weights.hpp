@@ -9,9 +9,10 @@
 ///
 /// Wherever a layer takes a weight with data of float, the weight may be a matrix of bfloat16 or
 /// float16 (StoredAs). A value of two bytes is a float, so nothing is lost on the way in: results have
-/// the bits that the same layer gives with the weight widened to float. Only a product with a stored matrix of more than 2^18 entries (frozen weights of feed-forward
-/// experts and of DoRA) is added up in parts, and may differ in the last bits. Gradients of such a
-/// parameter are matrices of float, as everything is that an optimizer keeps: the master copy of a
+/// the bits that the same layer gives with the weight widened to float. Only a product with a stored
+/// matrix of more than 2^18 entries (frozen weights of feed-forward experts and of DoRA) is added up in
+/// parts, and may differ in the last bits; so may cuBLAS's products with a widened weight of another
+/// orientation, stride or alignment than scratch has. Gradients of such a parameter are matrices of float, as everything is that an optimizer keeps: the master copy of a
 /// trained weight stays in float, and copy() rounds it to the stored one after a step. In two bytes
 /// alone an update below half a step of the stored number would be lost each time.
 
