@@ -307,4 +307,16 @@ BOOST_AUTO_TEST_CASE(a_graph_stops_where_memory_that_it_names_was_freed) {
   }
 }
 
+// "the resources associated with stream will be released automatically once the device has completed
+// all work in stream": a stream that goes does not wait for it.
+BOOST_AUTO_TEST_CASE(work_of_a_stream_that_has_gone_is_still_waited_for) {
+  auto gone = std::make_unique<stream>();
+  cudaMemsetAsync(a, 0, 64, stream_ref(*gone).handle);
+  gone.reset();
+  auto const fill = [&] { cudaMemsetAsync(a, 1, 64, raw()); };
+  BOOST_TEST(stops(fill, "writes memory that another stream writes"));
+  cudaDeviceSynchronize();
+  BOOST_CHECK_NO_THROW(fill());
+}
+
 BOOST_AUTO_TEST_SUITE_END()

@@ -232,9 +232,9 @@ cudaError_t cudaDeviceSynchronize() {
   // encompasses an active stream capture, such as a device or context handle".
   if (int const status = waits_in_capture(nullptr)) return static_cast<cudaError_t>(status);
   // "Blocks until the device has completed all preceding requested tasks": this device, not the
-  // others.
-  for (CUstream_st const& stream : self().streams)
-    if (stream.alive && stream.device == current_device()) host_waits(everything(stream));
+  // others; and all of it, also what was queued on streams that have gone.
+  for (CUstream_st const* stream : std::vector(self().busy_streams))
+    if (stream->device == current_device()) host_waits(everything(*stream));
   return cudaSuccess;
 }
 
