@@ -35,9 +35,8 @@ TARGETS = {75: 75, 80: 75, 86: 75, 87: 75, 88: 75, 89: 75, 90: 90, 100: 90, 103:
 # many kernels shows whether it still does.
 LIKE_OTHERS = (87, 88, 89, 103, 110)
 ON_ALL = ("routed",)
-# A family whose kernels take ptxas seconds each, and those of them that take it ten seconds.
+# A family whose kernels take ptxas seconds each.
 SLOW = {"points": (75, 90, 120)}
-SLOWEST = {"stiefel_cayley_item": (90,), "stiefel_polar_item": (90,), "stiefel_adam_item": (90,)}
 SEEDED = {"spill": "routed", "split": "routed", "vanish": "copies"}  # what --seed makes worse
 HEAD = """# Kernels as {version} compiles them. Two lines a kernel:
 # registers a thread, or registers:stack:spilled in bytes, for sm_{targets}
@@ -62,21 +61,14 @@ def targets_of(family):
     return [t for t in targets if family in ON_ALL or t not in LIKE_OTHERS]
 
 
-def is_assembled(entry, target):
-    """Whether a kernel, by its mangled name, is assembled for an architecture."""
-    return all(target in targets for body, targets in SLOWEST.items() if body in entry)
-
-
 def assembled(text, target):
     """{kernel: (registers, bytes of stack, bytes spilled, bytes of shared memory)} of PTX."""
-    entries = [e for e in re.findall(r"^(?:\.\w+ )?\.entry (\w+)", text, re.M)
-               if is_assembled(e, target)]
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "kernels.ptx"
         path.write_text(text)
         ptxas = pathlib.Path(nvcc()).resolve().parent / "ptxas"
         out = subprocess.run([str(ptxas), "-v", f"-arch=sm_{target}", str(path), "-o",
-                              f"{folder}/kernels.cubin", *(f"--entry={e}" for e in entries)],
+                              f"{folder}/kernels.cubin"],
                              capture_output=True, text=True, check=True).stderr
     found = {}
     for part in re.split(r"Compiling entry function '", out)[1:]:
