@@ -16,6 +16,7 @@
 #include <cuda_runtime_api.h>
 #include <boost/test/unit_test.hpp>
 
+#include <cuda/stopped.hpp>
 #include <fake_cuda/fake.hpp>
 #include <stiefelx/cuda/buffer.hpp>
 #include <stiefelx/cuda/runtime.hpp>
@@ -28,17 +29,6 @@ using stiefelx::cuda::stream;
 using stiefelx::cuda::stream_ref;
 
 constexpr double inv = 1.0 / 7;
-
-/// Whether f is refused with a text that holds a piece.
-template <class F>
-bool stops(F const& f, std::string const& piece) {
-  try {
-    f();
-  } catch (fake_cuda::fault const& fault) {
-    return std::string(fault.what()).find(piece) != std::string::npos;
-  }
-  return false;
-}
 
 /// A column-major matrix on the device, with spare rows in each column.
 struct device_matrix {

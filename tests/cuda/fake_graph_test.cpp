@@ -16,6 +16,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include <cuda/child.hpp>
+#include <cuda/stopped.hpp>
 #include <fake_cuda/fake.hpp>
 #include <stiefelx/cuda/buffer.hpp>
 #include <stiefelx/cuda/runtime.hpp>
@@ -25,16 +26,6 @@ namespace {
 using stiefelx::cuda::buffer;
 using stiefelx::cuda::stream;
 using stiefelx::cuda::stream_ref;
-
-template <class F>
-std::string stopped(F const& f) {
-  try {
-    f();
-  } catch (fake_cuda::fault const& fault) {
-    return fault.what();
-  }
-  return "nothing was stopped";
-}
 
 bool holds(std::string const& text, char const* piece) {
   return text.find(piece) != std::string::npos;

@@ -15,6 +15,7 @@
 #include <cuda_runtime_api.h>
 #include <boost/test/unit_test.hpp>
 
+#include <cuda/stopped.hpp>
 #include <fake_cuda/fake.hpp>
 #include <fake_cuda/sanitizer.hpp>
 #include <stiefelx/cuda/buffer.hpp>
@@ -34,24 +35,6 @@ constexpr bool takes_any_number = false;
 #else
 constexpr bool takes_any_number = true;
 #endif
-
-/// The text that f is refused with.
-template <class F>
-std::string stopped(F const& f) {
-  try {
-    f();
-  } catch (fake_cuda::fault const& fault) {
-    return fault.what();
-  }
-  return "nothing was stopped";
-}
-
-template <class F>
-bool stops(F const& f, std::string const& piece) {
-  std::string const text = stopped(f);
-  BOOST_TEST_INFO(text);
-  return text.find(piece) != std::string::npos;
-}
 
 /// Four 4 x 4 matrices that follow each other, and numbers of the host.
 struct four_matrices {

@@ -13,6 +13,7 @@
 #include <boost/test/unit_test.hpp>
 
 #include <cuda/child.hpp>
+#include <cuda/stopped.hpp>
 #include <fake_cuda/fake.hpp>
 #include <stiefelx/cuda/buffer.hpp>
 #include <stiefelx/cuda/runtime.hpp>
@@ -25,17 +26,6 @@ using stiefelx::cuda::stream;
 using stiefelx::cuda::stream_ref;
 
 cudaStream_t raw(stream const& s) { return static_cast<stream_ref>(s).handle; }
-
-/// Whether f is refused with a text that holds a piece.
-template <class F>
-bool stops(F const& f, std::string const& piece) {
-  try {
-    f();
-  } catch (fake_cuda::fault const& fault) {
-    return std::string(fault.what()).find(piece) != std::string::npos;
-  }
-  return false;
-}
 
 template <class T>
 void put(buffer<T> const& to, std::vector<T> const& from, stream const& s) {

@@ -99,7 +99,7 @@ toolkit=${tools%/*}
 # --- what is run ---------------------------------------------------------------------------------
 
 # Suites of the fake itself; the rest of what only it shows is left out case by case.
-of_the_fake="executor failures fake fake_blas fake_graph launches runtime"
+of_the_fake="executor failures fake fake_blas fake_graph fake_refusals launches runtime"
 
 programs=()
 skipped=()
